@@ -1,0 +1,228 @@
+"""Every error luksctl raises, one tree, one exit code each (docs/errors.md repeats the numbers; a test compares).
+
+    LuksctlError                 1   anything not named below; a bug if a user ever sees it bare
+    ├── UsageError              64   the command line makes no sense
+    ├── ConfigError              2   the machine config or settings are wrong; carries every problem found
+    ├── Refused                  3   the plan would be unsafe; nothing was touched
+    │   ├── NotBlank                 the device holds something nobody allowed us to destroy
+    │   ├── AmbiguousDevice          more than one device answers to the volume's label
+    │   └── AttemptsExhausted        an unfinished operation failed three times
+    ├── Locked                   4   the volume exists and no configured key opens it
+    ├── Degraded                 5   the node runs, but a volume or key is not as configured
+    ├── ProviderUnavailable      6   a key could not be made or recovered for now; retrying may help
+    ├── NeedsReboot              7   done as far as possible; the rest happens at the next boot
+    ├── NotConverged             8   applied everything, yet the state still differs from the config
+    ├── DeviceError              9   a device, partition, filesystem or program failed
+    │   ├── DeviceMissing            no such device within its timeout
+    │   └── CryptsetupError          libcryptsetup returned an error (carries errno and its own log lines)
+    │       ├── SlotPassphraseRejected   -EPERM: no keyslot opened with this passphrase
+    │       └── MissingFunction      this libcryptsetup is too old for the call
+    ├── MetaError               10   META is missing, unreadable, full, or its copies contradict each other
+    ├── Busy                    11   another process holds the lock or the device
+    ├── Maintenance             12   the node has no config; waiting for apply-config --insecure
+    ├── KeyRejected              -   provider seam: "this key is not mine" (try the next key; never reaches main)
+    └── TokenInvalid             -   provider seam: the slot's token is not usable by this provider
+
+Messages are for the person on call: volume, slot, operation and cause, then `hint`, the next command to type.
+They never contain a key, a passphrase or a node UUID.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class LuksctlError(Exception):
+    """Base of all errors; fields are data for --json, `str()` is for people.
+
+    `cause` is one sentence without a full stop. `hint` is what to do next, usually a command.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        volume: str | None = None,
+        slot: int | None = None,
+        operation: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.volume = volume
+        self.slot = slot
+        self.operation = operation
+        self.hint = hint
+
+    def __str__(self) -> str:
+        where = [] if self.volume is None else [self.volume]
+        if self.slot is not None:
+            where.append(f"slot {self.slot}")
+        parts = [", ".join(where)] if where else []
+        if self.operation is not None:
+            parts.append(self.operation)
+        parts.append(self.cause)
+        return ": ".join(parts)
+
+    def fields(self) -> dict[str, object]:
+        """Return the error as plain values for JSON output."""
+        return {
+            "error": type(self).__name__,
+            "exitCode": self.exit_code,
+            "volume": self.volume,
+            "slot": self.slot,
+            "operation": self.operation,
+            "cause": self.cause,
+            "hint": self.hint,
+        }
+
+
+class UsageError(LuksctlError):
+    """The command line makes no sense."""
+
+    exit_code = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One finding in a config text: where (file, 1-based line, YAML path), what, and how to mend it."""
+
+    path: str
+    message: str
+    file: str | None = None
+    line: int | None = None
+    hint: str | None = None
+
+    def __str__(self) -> str:
+        place = ":".join(str(part) for part in (self.file, self.line) if part is not None)
+        text = f"{self.path}: {self.message}" if self.path else self.message
+        return f"{place}: {text}" if place else text
+
+
+class ConfigError(LuksctlError):
+    """The machine config or the settings are wrong; `problems` holds all of them, in order of line."""
+
+    exit_code = 2
+
+    def __init__(self, problems: tuple[Problem, ...], *, hint: str | None = None) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems), hint=hint)
+        self.problems = problems
+
+    def fields(self) -> dict[str, object]:
+        listed = [
+            {"file": p.file, "line": p.line, "path": p.path, "message": p.message, "hint": p.hint} for p in self.problems
+        ]
+        return {**super().fields(), "problems": listed}
+
+
+class Refused(LuksctlError):
+    """The plan would be unsafe; nothing was touched."""
+
+    exit_code = 3
+
+
+class NotBlank(Refused):
+    """The device holds something nobody allowed us to destroy."""
+
+
+class AmbiguousDevice(Refused):
+    """More than one device answers to the volume's label."""
+
+
+class AttemptsExhausted(Refused):
+    """An unfinished operation failed three times; an operator has to look."""
+
+
+class Locked(LuksctlError):
+    """The volume exists and no configured key opens it."""
+
+    exit_code = 4
+
+
+class Degraded(LuksctlError):
+    """The node runs, but a volume or a key is not as configured."""
+
+    exit_code = 5
+
+
+class ProviderUnavailable(LuksctlError):
+    """A key could not be made or recovered for now; retrying may help."""
+
+    exit_code = 6
+
+
+class NeedsReboot(LuksctlError):
+    """Done as far as possible; the rest happens at the next boot."""
+
+    exit_code = 7
+
+
+class NotConverged(LuksctlError):
+    """Everything was applied, yet the state still differs from the config."""
+
+    exit_code = 8
+
+
+class DeviceError(LuksctlError):
+    """A device, partition, filesystem or program failed."""
+
+    exit_code = 9
+
+
+class DeviceMissing(DeviceError):
+    """No such device within its timeout."""
+
+
+class CryptsetupError(DeviceError):
+    """libcryptsetup returned an error: `errno` is positive, `log` holds what the library logged."""
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        errno: int,
+        log: tuple[str, ...] = (),
+        volume: str | None = None,
+        slot: int | None = None,
+        operation: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(cause, volume=volume, slot=slot, operation=operation, hint=hint)
+        self.errno = errno
+        self.log = log
+
+
+class SlotPassphraseRejected(CryptsetupError):
+    """No keyslot opened with this passphrase (-EPERM)."""
+
+
+class MissingFunction(CryptsetupError):
+    """This libcryptsetup is too old for the call; the message names the version that brings it."""
+
+
+class MetaError(LuksctlError):
+    """META is missing, unreadable, full, or its copies contradict each other."""
+
+    exit_code = 10
+
+
+class Busy(LuksctlError):
+    """Another process holds the lock or the device."""
+
+    exit_code = 11
+
+
+class Maintenance(LuksctlError):
+    """The node has no config and waits for its first one."""
+
+    exit_code = 12
+
+
+class KeyRejected(LuksctlError):
+    """Provider seam: the key is not this provider's; try the next one."""
+
+
+class TokenInvalid(LuksctlError):
+    """Provider seam: the slot's token is missing or not usable by this provider."""

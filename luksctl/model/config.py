@@ -1,0 +1,229 @@
+"""What the operator wants, as values: keys, encryption of a volume, policy, and where things are on this machine.
+
+These are what config/ makes out of text and meta/ out of tag 9. They carry no file names or line numbers, compare by
+value, and print without secrets (a passphrase is a `Secret`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from luksctl.secret import Secret
+from luksctl.units import MIB
+
+STATE: Final = "STATE"
+EPHEMERAL: Final = "EPHEMERAL"
+META: Final = "META"
+
+MAX_SLOT: Final = 31
+DEFAULT_CIPHER: Final = "aes-xts-plain64"
+# cipher → volume key size in bits, as Talos picks them (go-blockdevice luks.go; talos-formats 2.2)
+CIPHER_KEY_BITS: Final = {
+    DEFAULT_CIPHER: 512,
+    "xchacha12,aes-adiantum-plain64": 256,
+    "xchacha20,aes-adiantum-plain64": 256,
+}
+PERFORMANCE_OPTIONS: Final = ("no_read_workqueue", "no_write_workqueue", "same_cpu_crypt")
+
+
+class KeyKind(StrEnum):
+    """Who makes and recovers a key; the words are Talos' YAML names."""
+
+    STATIC = "static"
+    NODE_ID = "nodeID"
+    KMS = "kms"
+    TPM = "tpm"
+
+
+@dataclass(frozen=True, slots=True)
+class StaticKey:
+    """A passphrase from the config: its UTF-8 bytes, no newline added."""
+
+    passphrase: Secret
+    kind = KeyKind.STATIC
+
+
+@dataclass(frozen=True, slots=True)
+class NodeIdKey:
+    """A passphrase derived from the SMBIOS UUID of the machine and the volume's name."""
+
+    kind = KeyKind.NODE_ID
+
+
+@dataclass(frozen=True, slots=True)
+class KmsKey:
+    """A random key sealed by a key management service."""
+
+    endpoint: str
+    kind = KeyKind.KMS
+
+
+@dataclass(frozen=True, slots=True)
+class TpmKey:
+    """A random key sealed in the TPM; `pcrs` None means Talos' default list [7], () means none."""
+
+    pcrs: tuple[int, ...] | None = None
+    check_secureboot_on_enroll: bool | None = None
+    kind = KeyKind.TPM
+
+
+KeySource = StaticKey | NodeIdKey | KmsKey | TpmKey
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredKey:
+    """One entry of `keys`: the keyslot number (0-31) and where its key comes from."""
+
+    slot: int
+    source: KeySource
+    lock_to_state: bool | None = None
+
+    @property
+    def kind(self) -> KeyKind:
+        """Return the kind of the key's source."""
+        return self.source.kind
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeEncryption:
+    """The `encryption:` block of one volume, LUKS2 always; keys are sorted by slot.
+
+    `cipher` None is Talos' default (aes-xts-plain64); `key_size_bits` and `block_size_bytes` None leave the choice to
+    the cipher and the device. `options` are names from PERFORMANCE_OPTIONS.
+    """
+
+    keys: tuple[ConfiguredKey, ...]
+    cipher: str | None = None
+    key_size_bits: int | None = None
+    block_size_bytes: int | None = None
+    options: tuple[str, ...] | None = None
+    allow_discards: bool | None = None
+
+
+class Filesystem(StrEnum):
+    """Filesystems luksctl makes."""
+
+    XFS = "xfs"
+    EXT4 = "ext4"
+
+
+class FormatRequires(StrEnum):
+    """How many configured keys must be made and proven before a blank volume is formatted."""
+
+    ANY = "any"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class KdfCost:
+    """Argon2id cost of one keyslot: iterations, memory in KiB, parallel lanes."""
+
+    time: int
+    memory_kib: int
+    threads: int
+
+
+# The library's own lower bounds (t >= 4, m >= 32 KiB): for keys with 256 bits of entropy, which need no memory-hard KDF.
+CHEAPEST_KDF: Final = KdfCost(time=4, memory_kib=32, threads=1)
+DEFAULT_KDF: Final = KdfCost(time=4, memory_kib=256 * 1024, threads=2)
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptionPolicy:
+    """Our own document (apiVersion luksctl/v1alpha1, kind EncryptionPolicy); every field has a default."""
+
+    kdf: KdfCost = DEFAULT_KDF
+    format_requires: FormatRequires = FormatRequires.ANY
+    prune: bool = False
+    talos_readable: bool = True
+    filesystems: tuple[tuple[str, Filesystem], ...] = ()
+
+    def filesystem(self, volume: str) -> Filesystem:
+        """Return the filesystem to make on `volume` (default xfs)."""
+        return dict(self.filesystems).get(volume, Filesystem.XFS)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineConfig:
+    """The parsed config: what it wants of each volume, and the exact bytes it was parsed from.
+
+    A volume that is absent from `encryption` is wanted plain. `text` is what gets stored; without a patch it is the
+    submitted bytes, unchanged. `source` names where the text came from, for messages.
+    """
+
+    text: bytes = field(repr=False)
+    source: str
+    encryption: tuple[tuple[str, VolumeEncryption], ...] = ()
+    policy: EncryptionPolicy = EncryptionPolicy()
+    warnings: tuple[str, ...] = ()
+
+    def encryption_of(self, volume: str) -> VolumeEncryption | None:
+        """Return the encryption wanted for `volume`, or None for a plain volume."""
+        return dict(self.encryption).get(volume)
+
+
+@dataclass(frozen=True, slots=True)
+class ByLabel:
+    """Find the volume by GPT partition name; `disk` narrows the search to one disk (a /dev path)."""
+
+    label: str
+    disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ByDevice:
+    """The volume is this block device."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByImage:
+    """The volume is this image file."""
+
+    path: str
+
+
+Location = ByLabel | ByDevice | ByImage
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSettings:
+    """Where one volume is and where it is mounted (None: not mounted by us)."""
+
+    location: Location
+    mount_point: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """All waiting, in seconds; docs/design.md has the table."""
+
+    device_s: float = 90.0
+    hook_s: float = 180.0
+    lock_s: float = 10.0
+    retry_min_s: float = 1.0
+    retry_max_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """/etc/luksctl/luksctl.yaml: where things are on this machine. `intents_file` is used where META is absent."""
+
+    volumes: tuple[tuple[str, VolumeSettings], ...] = (
+        (META, VolumeSettings(ByLabel(META))),
+        (STATE, VolumeSettings(ByLabel(STATE), "/system/state")),
+        (EPHEMERAL, VolumeSettings(ByLabel(EPHEMERAL), "/system/ephemeral")),
+    )
+    timeouts: Timeouts = Timeouts()
+    path: str = "/etc/luksctl/luksctl.yaml"
+
+    def volume(self, name: str) -> VolumeSettings:
+        """Return the settings of `name`; KeyError for a volume nobody configured."""
+        return dict(self.volumes)[name]
+
+
+META_SIZE_BYTES: Final = 1 * MIB
+STATE_SIZE_BYTES: Final = 100 * MIB
