@@ -111,8 +111,10 @@ class ConfigError(LuksctlError):
         self.problems = problems
 
     def fields(self) -> dict[str, object]:
+        """Return the error and every problem as plain values."""
         listed = [
-            {"file": p.file, "line": p.line, "path": p.path, "message": p.message, "hint": p.hint} for p in self.problems
+            {"file": p.file, "line": p.line, "path": p.path, "message": p.message, "hint": p.hint}
+            for p in self.problems
         ]
         return {**super().fields(), "problems": listed}
 
@@ -199,7 +201,7 @@ class SlotPassphraseRejected(CryptsetupError):
 
 
 class MissingFunction(CryptsetupError):
-    """This libcryptsetup is too old for the call; the message names the version that brings it."""
+    """The installed libcryptsetup is too old for the call; the message names the version that brings it."""
 
 
 class MetaError(LuksctlError):

@@ -125,7 +125,7 @@ class KdfCost:
     threads: int
 
 
-# The library's own lower bounds (t >= 4, m >= 32 KiB): for keys with 256 bits of entropy, which need no memory-hard KDF.
+# The library's own lower bounds: for keys with 256 bits of entropy, which need no memory-hard KDF.
 CHEAPEST_KDF: Final = KdfCost(time=4, memory_kib=32, threads=1)
 DEFAULT_KDF: Final = KdfCost(time=4, memory_kib=256 * 1024, threads=2)
 

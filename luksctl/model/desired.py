@@ -1,0 +1,31 @@
+"""What one volume should be, worked out from config, META and settings; pure input of plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from luksctl.model.config import EncryptionPolicy, Filesystem, VolumeEncryption
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredVolume:
+    """The wish for one volume. `encryption` None means a plain filesystem.
+
+    `format_refusal` says why nothing may be formatted whatever is found (the wish comes from META alone, the node is
+    locked, …); None allows it.
+    """
+
+    volume: str
+    encryption: VolumeEncryption | None
+    policy: EncryptionPolicy
+    format_refusal: str | None = None
+
+    @property
+    def mapped_name(self) -> str:
+        """Return the /dev/mapper name, as Talos 1.12 and later choose it."""
+        return f"luks2-{self.volume}"
+
+    @property
+    def filesystem(self) -> Filesystem:
+        """Return the filesystem to make where there is none."""
+        return self.policy.filesystem(self.volume)

@@ -1,0 +1,36 @@
+"""Announcements of work that no single header write can make atomic; kept in META, synced before the first byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MAX_ATTEMPTS: Final = 3
+
+
+class FormatPhase(StrEnum):
+    """Which part of a first format was under way when the intent was last written."""
+
+    HEADER = "header"  # LUKS2 header, keyslots and tokens
+    FILESYSTEM = "filesystem"  # mkfs
+    FINISH = "finish"  # taking the mark out of both header copies
+
+
+@dataclass(frozen=True, slots=True)
+class FormatIntent:
+    """We are formatting `volume`: the partition (GPT UUID or image path) and the header UUID chosen by us.
+
+    `header_uuid` is empty for a plain filesystem. `attempt` counts from 1; after MAX_ATTEMPTS the volume is left alone
+    until `luksctl retry`. `last_error` is what stopped the previous attempt, if it got to say so.
+    """
+
+    volume: str
+    partition: str
+    header_uuid: str
+    attempt: int = 1
+    phase: FormatPhase = FormatPhase.HEADER
+    last_error: str = ""
+
+
+Intent = FormatIntent

@@ -1,0 +1,96 @@
+"""What META holds for us: tag 9 (STATE's encryption), tag 15 (UUID override), and our own tag with the node record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from luksctl.model.config import VolumeEncryption
+from luksctl.model.intent import Intent
+
+TAG_STATE_ENCRYPTION: Final = 9
+TAG_UUID_OVERRIDE: Final = 15
+# Ours: one JSON record, so that everything we keep changes in one META write. Talos carries unknown tags along.
+TAG_LUKSCTL: Final = 0xE0
+
+
+class MetaState(StrEnum):
+    """How META was found."""
+
+    ABSENT = "absent"  # the settings name no META, or nothing answers to it
+    BLANK = "blank"  # all zeros: never written
+    OK = "ok"  # both copies valid and equal
+    FIRST_ONLY = "first copy only"  # copy B is torn or damaged; A serves, B will be rewritten
+    SECOND_ONLY = "second copy only"  # copy A is torn or damaged; B serves, A will be rewritten
+    DIFFER = "copies differ"  # both valid; A serves, B will be rewritten from A
+    UNREADABLE = "unreadable"  # neither copy is valid, and it is not blank
+
+
+@dataclass(frozen=True, slots=True)
+class MachineCheck:
+    """Two bytes of HMAC-SHA256(salt, node UUID): tells another machine from a wrong key, gives 16 bits away."""
+
+    salt: str
+    mac: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """Our tag. `partitions` are GPT UUIDs recorded when a volume was first finished; another one is refused.
+
+    `encrypted` names volumes that were once finished encrypted: a plain filesystem there is never mounted.
+    """
+
+    intents: tuple[Intent, ...] = ()
+    partitions: tuple[tuple[str, str], ...] = ()
+    encrypted: tuple[str, ...] = ()
+    machine_check: MachineCheck | None = None
+
+    def intent(self, volume: str) -> Intent | None:
+        """Return the announced work on `volume`, or None."""
+        return next((intent for intent in self.intents if intent.volume == volume), None)
+
+    def partition(self, volume: str) -> str | None:
+        """Return the recorded GPT UUID of `volume`, or None."""
+        return dict(self.partitions).get(volume)
+
+    def with_intent(self, intent: Intent) -> NodeRecord:
+        """Return the record with `intent` in place of any other for its volume."""
+        others = tuple(other for other in self.intents if other.volume != intent.volume)
+        return replace(self, intents=(*others, intent))
+
+    def without_intent(self, volume: str) -> NodeRecord:
+        """Return the record without the intent of `volume`."""
+        return replace(self, intents=tuple(intent for intent in self.intents if intent.volume != volume))
+
+    def with_finished(self, volume: str, partition: str, *, encrypted: bool) -> NodeRecord:
+        """Return the record after the first format of `volume` ended: no intent, partition and encryption noted."""
+        others = tuple(entry for entry in self.partitions if entry[0] != volume)
+        names = tuple(name for name in self.encrypted if name != volume)
+        return replace(
+            self.without_intent(volume),
+            partitions=(*others, (volume, partition)) if partition else others,
+            encrypted=(*names, volume) if encrypted else names,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MetaFacts:
+    """META as read. `state_encryption` is None both for `null` and for no tag 9; `has_tag9` tells.
+
+    `problem` says what is wrong when `state` is not ok, or why tag 9 could not be parsed (then `tag9_problem`).
+    """
+
+    state: MetaState
+    state_encryption: VolumeEncryption | None = None
+    has_tag9: bool = False
+    tag9_problem: str | None = None
+    uuid_override: str | None = None
+    record: NodeRecord = NodeRecord()
+    problem: str | None = None
+
+    @property
+    def readable(self) -> bool:
+        """Tell whether what META says can be relied on."""
+        return self.state is not MetaState.UNREADABLE

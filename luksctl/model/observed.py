@@ -1,0 +1,115 @@
+"""What is on a device, as one of nine answers; `plan` must treat each of them.
+
+Missing     no device answers to the volume
+Ambiguous   several do; refused until settings name one
+Blank       nothing at all: the only state that is formatted without being named by the operator
+Filesystem  a plain filesystem that libblkid knows
+Unfinished  our own first format was interrupted: the intent names this partition and header, and nothing else is there
+Erasing     our own reset was interrupted
+Luks2       a LUKS2 volume with at least one valid header copy
+Foreign     something else (LUKS1, other data, a pattern nobody knows)
+Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from luksctl.model.header import Copies, HeaderCopies, LuksHeader
+from luksctl.model.intent import FormatIntent
+from luksctl.model.probe import Device, Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """An active /dev/mapper device; `backing` is the path of the device below it, `signature` what is inside."""
+
+    name: str
+    path: str
+    backing: str
+    signature: Signature | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """No device answers to the volume; `sought` says what was looked for."""
+
+    sought: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Several devices answer to the volume's label."""
+
+    candidates: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Blank:
+    """No signature, no LUKS magic at any legal offset, zeros at both ends."""
+
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class FilesystemFound:
+    """A plain filesystem."""
+
+    device: Device
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Our interrupted first format. `header` is the marked header where one is valid already.
+
+    `mapping` is what a previous attempt of this boot left open; it is closed first.
+    """
+
+    device: Device
+    intent: FormatIntent
+    header: LuksHeader | None
+    mapping: Mapping | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """Our interrupted reset."""
+
+    device: Device
+
+
+@dataclass(frozen=True, slots=True)
+class Luks2:
+    """A LUKS2 volume; `mapping` is set when it is open under our name with this device below."""
+
+    device: Device
+    copies: HeaderCopies
+    header: LuksHeader
+    mapping: Mapping | None = None
+    format_intent: FormatIntent | None = None
+
+    @property
+    def copies_equal(self) -> bool:
+        """Tell whether both copies are valid and say the same."""
+        return self.copies.state is Copies.EQUAL
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """Something that is not ours and not blank."""
+
+    device: Device
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """LUKS2 that no rule of ours may touch."""
+
+    device: Device
+    reason: str
+
+
+Observed = Missing | Ambiguous | Blank | FilesystemFound | Unfinished | Erasing | Luks2 | Foreign | Damaged

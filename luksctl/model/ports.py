@@ -1,0 +1,152 @@
+"""What observe and apply need of the world, as Protocols; wiring.py joins the real adapters.
+
+Every method that writes is synced to the medium when it returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
+from luksctl.model.header import HeaderCopies
+from luksctl.model.meta import MetaFacts, NodeRecord
+from luksctl.model.observed import Ambiguous, Mapping, Missing
+from luksctl.model.probe import Device, Signature
+from luksctl.secret import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class MadeKey:
+    """A fresh key for a slot and the token that lets its provider recover it (None: no token)."""
+
+    key: Secret
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderFormat:
+    """How to write a new header. `volume_key` is ours, so that keyslots can be added without any passphrase."""
+
+    uuid: str
+    subsystem: str
+    encryption: VolumeEncryption
+    talos_readable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """dm-crypt options of one opening."""
+
+    options: tuple[str, ...] = ()
+    allow_discards: bool = False
+    read_only: bool = False
+
+
+class KeyProvider(Protocol):
+    """One kind of key: who can make or recover the key of a slot. The contract suite in tests/providers holds for all.
+
+    Both raise ProviderUnavailable when retrying may help. `recover` raises TokenInvalid when the token is missing or
+    not its own.
+    """
+
+    def make(self, volume: str, key: ConfiguredKey) -> MadeKey:
+        """Make the key (and token) for the slot of `volume`."""
+
+    def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:
+        """Yield the candidates that may open the slot, likeliest first (at least one); the caller closes each."""
+
+    def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:
+        """Say, if it can be known, why no candidate opened the slot ("formatted on another machine")."""
+
+
+class Headers(Protocol):
+    """libcryptsetup at work on one device. All raise CryptsetupError; wrong keys raise SlotPassphraseRejected."""
+
+    def format(self, device: Device, how: HeaderFormat, volume_key: Secret) -> None:
+        """Write a new header without keyslots. Cut: zeros, random bytes, or one or two copies."""
+
+    def add_keyslot(self, device: Device, slot: int, key: Secret, volume_key: Secret, kdf: KdfCost) -> None:
+        """Write `key` into the free `slot`, then sync."""
+
+    def write_token(self, device: Device, number: int, token: str) -> None:
+        """Write (or replace) token `number`."""
+
+    def test_key(self, device: Device, slot: int, key: Secret) -> None:
+        """Open `slot` with `key` without activating anything. Reads the header from the medium, writes nothing."""
+
+    def volume_key(self, device: Device, slot: int, key: Secret) -> Secret:
+        """Return the volume key that `slot` yields to `key`; one KDF run. Writes nothing."""
+
+    def activate(self, device: Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
+        """Open as /dev/mapper/`mapped_name` from a checked copy of the header. Writes nothing."""
+
+    def deactivate(self, mapped_name: str) -> None:
+        """Close the mapping."""
+
+    def clear_subsystem(self, device: Device) -> None:
+        """Take the mark out of both header copies and sync."""
+
+    def repair(self, device: Device) -> None:
+        """Make both copies equal to the valid, newer one, sync, and check that they are."""
+
+
+class Disks(Protocol):
+    """Devices and what is on them; reads go to the medium, not the page cache."""
+
+    def find(self, volume: str, settings: VolumeSettings, *, timeout_s: float) -> Device | Missing | Ambiguous:
+        """Find the device of `volume`, waiting for it up to `timeout_s`."""
+
+    def header_copies(self, device: Device) -> HeaderCopies:
+        """Read and check both LUKS header copies."""
+
+    def signature(self, path: str) -> Signature | None:
+        """Return what libblkid finds, or None for nothing."""
+
+    def is_zero(self, device: Device) -> bool:
+        """Tell whether the head and the tail that define Blank read as zeros."""
+
+    def in_use(self, device: Device) -> str | None:
+        """Return who holds the device (a mapping, a mount), or None."""
+
+    def mapping(self, mapped_name: str) -> Mapping | None:
+        """Return the active mapping of that name with its backing device, or None."""
+
+    def format_lock(self, device: Device) -> AbstractContextManager[None]:
+        """Hold the whole disk's flock around probe, format and mkfs; Busy after the lock timeout."""
+
+    def volume_lock(self, volume: str) -> AbstractContextManager[None]:
+        """Hold our own lock of the volume; Busy after the lock timeout."""
+
+    def make_filesystem(
+        self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
+    ) -> None:
+        """Make the filesystem within `size_bytes` and sync. Cut: a torn filesystem."""
+
+
+class MetaStore(Protocol):
+    """META on its partition or file; each change is one write of both copies, A synced before B."""
+
+    def load(self) -> MetaFacts:
+        """Read META; never writes. MetaError only when the device cannot be read."""
+
+    def repair(self) -> None:
+        """Rewrite the bad or older copy from the valid one."""
+
+    def update_record(self, change: Callable[[NodeRecord], NodeRecord]) -> None:
+        """Read our record, change it, write it. MetaError where META is absent or unreadable."""
+
+    def write_state_encryption(self, encryption: VolumeEncryption | None) -> None:
+        """Write tag 9 in the modern form, or delete it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world as reconcile sees it."""
+
+    disks: Disks
+    headers: Headers
+    meta: MetaStore
+    provider: Callable[[ConfiguredKey], KeyProvider]

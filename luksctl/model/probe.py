@@ -1,0 +1,52 @@
+"""What probing a device shows: signatures, partitions, and whether its ends are zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from luksctl.units import KIB, MIB
+
+# Blank means: these many bytes at either end read as zeros (the default LUKS2 header area, and tails).
+BLANK_HEAD_BYTES: Final = 16 * MIB + 64 * KIB
+BLANK_TAIL_BYTES: Final = 1 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What libblkid found: `type` is its name (xfs, ext4, crypto_LUKS, gpt …), empty text where it has none.
+
+    `ambivalent` is set when several signatures contradict each other; `type` is then empty.
+    """
+
+    type: str
+    label: str = ""
+    uuid: str = ""
+    usage: str = ""
+    ambivalent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionEntry:
+    """One GPT entry of a disk or image; sizes and offsets in bytes, `uuid` lower-case."""
+
+    number: int
+    name: str
+    uuid: str
+    type_uuid: str
+    offset_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One block device or image file that answers to a volume.
+
+    `partuuid` and `disk` are empty for whole disks and image files. `path` is what to open.
+    """
+
+    path: str
+    size_bytes: int
+    partuuid: str = ""
+    disk: str = ""
+    image: bool = False
