@@ -120,6 +120,9 @@ class Disks(Protocol):
     def volume_lock(self, volume: str) -> AbstractContextManager[None]:
         """Hold our own lock of the volume; Busy after the lock timeout."""
 
+    def erase_head(self, device: Device) -> None:
+        """Zero the bytes at the head that Blank asks about, and sync. Cut: some of them are zero."""
+
     def make_filesystem(
         self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
     ) -> None:

@@ -32,10 +32,14 @@ class RepairMeta:
 
 @dataclass(frozen=True, slots=True)
 class MakeKey:
-    """Have the provider make the key of a slot (and its token), in memory only. Nothing on disk."""
+    """Have the provider make the key of a slot (and its token), in memory only. Nothing on disk.
+
+    A key that cannot be made is a failed sync of its slot, unless it is `required`; one key at least must be made.
+    """
 
     volume: str
     key: ConfiguredKey
+    required: bool = False
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
@@ -55,6 +59,18 @@ class CloseVolume:
     volume: str
     mapped_name: str
     destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class EraseHead:
+    """Zero the head of a plain volume whose format was interrupted, so that no torn header survives below it.
+
+    Cut: the intent still stands, and the next boot starts again.
+    """
+
+    volume: str
+    device: Device
+    destroys: ClassVar[Destroys] = Destroys.DATA
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +121,21 @@ class ProveKey:
 
 
 @dataclass(frozen=True, slots=True)
+class ProveAnyKey:
+    """Prove one key of `encryption` on a volume that other keys opened. Writes nothing."""
+
+    volume: str
+    device: Device
+    encryption: VolumeEncryption
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class WriteStateEncryption:
-    """Make META's tag 9 describe `encryption` (None deletes it). Cut: the old or the new list, both open STATE."""
+    """Make META's tag 9 describe `encryption` (None deletes it). Needs a key of it proven in this run.
+
+    Cut: the old or the new list; both open STATE.
+    """
 
     volume: str
     encryption: VolumeEncryption | None
@@ -175,10 +204,12 @@ Step = (
     | MakeKey
     | WriteIntent
     | CloseVolume
+    | EraseHead
     | FormatVolume
     | AddKeyslot
     | WriteToken
     | ProveKey
+    | ProveAnyKey
     | WriteStateEncryption
     | RepairHeader
     | OpenVolume
@@ -190,8 +221,12 @@ Step = (
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """One step was taken, or skipped for the reason in `skipped`; `detail` adds what only doing it could tell."""
+    """One step was taken, or skipped for the reason in `skipped`; `detail` adds what only doing it could tell.
+
+    `slot` is the keyslot that opened or was proven, where the step was about keys.
+    """
 
     step: Step
     detail: str = ""
+    slot: int | None = None
     skipped: str | None = None

@@ -1,0 +1,56 @@
+"""Bring one volume to what is desired: observe, plan, apply, and look again."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from luksctl.errors import NotConverged
+from luksctl.model.config import VolumeSettings
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.observed import Blank, Observed, Unfinished
+from luksctl.model.plan import Plan
+from luksctl.model.ports import Ports
+from luksctl.model.step import Done
+from luksctl.reconcile.apply import apply
+from luksctl.reconcile.observe import observe
+from luksctl.reconcile.plan import plan
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is there and what would be done about it."""
+
+    observed: Observed
+    plan: Plan
+
+
+def look(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Look:
+    """Observe and plan; reads only."""
+    meta = ports.meta.load()
+    observed = observe(desired.volume, settings, desired.mapped_name, meta, ports.disks)
+    return Look(observed, plan(desired, observed, meta, fresh_uuid=str(uuid.uuid4())))
+
+
+def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Iterator[Done]:
+    """Yield every step taken until nothing is left to do; raises the refusal, a step's error, or NotConverged.
+
+    Our volume lock is held throughout. The whole disk's flock is held only where something is formatted, and then the
+    look that decides is taken under it.
+    """
+    with ports.disks.volume_lock(desired.volume):
+        found = look(desired, settings, ports)
+        with ExitStack() as locks:
+            if isinstance(found.observed, Blank | Unfinished) and found.plan.refusal is None:
+                locks.enter_context(ports.disks.format_lock(found.observed.device))
+                found = look(desired, settings, ports)
+            yield from apply(found.plan, ports)
+        if found.plan.steps:
+            left = look(desired, settings, ports).plan
+            if left.refusal is not None:
+                raise left.refusal
+            if left.steps:
+                names = ", ".join(type(step).__name__ for step in left.steps)
+                raise NotConverged(f"still to do after applying the plan: {names}", volume=desired.volume)

@@ -1,0 +1,29 @@
+"""Work out what a volume should be. Pure: config and META in, a wish out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from luksctl.model.config import CHEAPEST_KDF, STATE, EncryptionPolicy, KdfCost, MachineConfig
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.meta import MetaFacts
+
+# A keyslot made today must open on this machine when memory is short, so it may cost a quarter of it at the most.
+_MEMORY_SHARE = 4
+
+
+def desire(volume: str, config: MachineConfig, *, memory_kib: int, format_refusal: str | None = None) -> DesiredVolume:
+    """Return the wish of `config` for `volume`; KDF memory is capped to a quarter of the machine's `memory_kib`."""
+    policy = replace(config.policy, kdf=_capped(config.policy.kdf, memory_kib))
+    return DesiredVolume(volume, config.encryption_of(volume), policy, format_refusal)
+
+
+def desire_from_meta(meta: MetaFacts) -> DesiredVolume:
+    """Return the wish of META's tag 9 for STATE, when no config is at hand: it opens, and never formats."""
+    refusal = "no machine config is at hand, only META's copy of STATE's keys, and that copy may only open"
+    return DesiredVolume(STATE, meta.state_encryption, EncryptionPolicy(), refusal)
+
+
+def _capped(kdf: KdfCost, memory_kib: int) -> KdfCost:
+    ceiling = max(memory_kib // _MEMORY_SHARE, CHEAPEST_KDF.memory_kib)
+    return replace(kdf, memory_kib=min(kdf.memory_kib, ceiling))

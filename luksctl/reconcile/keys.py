@@ -1,0 +1,81 @@
+"""Find the key that opens a volume: ask the providers, try cheap slots first, and say for every key why it did not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from luksctl.errors import (
+    KeyRejected,
+    Locked,
+    LuksctlError,
+    ProviderUnavailable,
+    SlotPassphraseRejected,
+)
+from luksctl.model.config import ConfiguredKey
+from luksctl.model.header import Keyslot, LuksHeader
+from luksctl.model.ports import KeyProvider
+from luksctl.secret import Secret
+
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class Failures:
+    """Why each configured key did not serve, slot by slot."""
+
+    volume: str
+    errors: list[LuksctlError] = field(default_factory=list)
+
+    def add(self, key: ConfiguredKey, error: LuksctlError) -> None:
+        """Note `error` for the slot of `key`."""
+        error.volume, error.slot = self.volume, key.slot
+        if error.operation is None:
+            error.operation = f"{key.kind} key"
+        self.errors.append(error)
+
+    def combined(self, purpose: str) -> LuksctlError:
+        """Return one error that shows all: unavailable if any key may come back, else locked."""
+        every = "; ".join(f"slot {error.slot} ({error.operation}): {error.cause}" for error in self.errors)
+        cause = f"no configured key {purpose}: {every or 'no key is configured'}"
+        waiting = any(isinstance(error, ProviderUnavailable) for error in self.errors)
+        kind = ProviderUnavailable if waiting else Locked
+        hints = [error.hint for error in self.errors if error.hint is not None]
+        hint = hints[0] if hints else "check the keys in the config, then: luksctl retry " + self.volume
+        return kind(cause, volume=self.volume, hint=hint)
+
+
+def cheapest_first(keys: tuple[ConfiguredKey, ...], header: LuksHeader) -> tuple[ConfiguredKey, ...]:
+    """Order keys by what one try at their slot costs, then by slot; slots that are not in use come last."""
+
+    def cost(key: ConfiguredKey) -> tuple[int, int]:
+        slot = header.keyslot(key.slot)
+        return (1 << 62 if slot is None else _kdf_work(slot), key.slot)
+
+    return tuple(sorted(keys, key=cost))
+
+
+def _kdf_work(slot: Keyslot) -> int:
+    if slot.iterations is not None:
+        return slot.iterations
+    # One pass over one KiB of Argon2 memory takes about as long as one PBKDF2 iteration.
+    return (slot.time or 1) * (slot.memory_kib or 1)
+
+
+def try_key(
+    volume: str,
+    key: ConfiguredKey,
+    token: str | None,
+    provider: KeyProvider,
+    use: Callable[[Secret], Result],
+) -> Result:
+    """Return what `use` makes of the first candidate that opens the slot; KeyRejected when none does."""
+    for candidate in provider.recover(volume, key, token):
+        with candidate:
+            try:
+                return use(candidate)
+            except SlotPassphraseRejected:
+                continue
+    explained = provider.explain_rejection(volume, key)
+    raise KeyRejected(explained or "the key does not open this slot", volume=volume, slot=key.slot)

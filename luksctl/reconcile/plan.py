@@ -1,0 +1,288 @@
+"""Decide which steps turn what is observed into what is desired, or why none may be taken. Pure.
+
+Nothing is destroyed but on a Blank device, or on one whose interrupted format META announces; everything else is
+refused with the reason and the next command.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from luksctl.errors import (
+    AmbiguousDevice,
+    AttemptsExhausted,
+    DeviceMissing,
+    LuksctlError,
+    MetaError,
+    NotBlank,
+    Refused,
+)
+from luksctl.model.config import (
+    CHEAPEST_KDF,
+    EPHEMERAL,
+    STATE,
+    ConfiguredKey,
+    FormatRequires,
+    KdfCost,
+    KeyKind,
+    VolumeEncryption,
+)
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.intent import MAX_ATTEMPTS, FormatIntent, FormatPhase
+from luksctl.model.meta import MetaFacts, MetaState
+from luksctl.model.observed import (
+    Ambiguous,
+    Blank,
+    Damaged,
+    Erasing,
+    FilesystemFound,
+    Foreign,
+    Luks2,
+    Mapping,
+    Missing,
+    Observed,
+    Unfinished,
+)
+from luksctl.model.plan import Plan
+from luksctl.model.probe import Device
+from luksctl.model.step import (
+    AddKeyslot,
+    CloseVolume,
+    ConcludeFormat,
+    EraseHead,
+    FinishVolume,
+    FormatVolume,
+    MakeFilesystem,
+    MakeKey,
+    OpenVolume,
+    ProveAnyKey,
+    ProveKey,
+    RepairHeader,
+    RepairMeta,
+    Step,
+    WriteIntent,
+    WriteStateEncryption,
+    WriteToken,
+)
+from luksctl.units import MIB
+
+# A plain EPHEMERAL leaves this much free behind its filesystem, so that it can be encrypted in place later.
+PLAIN_TAIL_BYTES = 32 * MIB
+_MOUNTABLE = frozenset({"xfs", "ext2", "ext3", "ext4", "btrfs"})
+_ERASE_HINT = "if its content may go: luksctl install --erase on its disk, or zero both ends of the partition by name"
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """The input of one decision."""
+
+    desired: DesiredVolume
+    meta: MetaFacts
+    fresh_uuid: str
+
+
+def plan(desired: DesiredVolume, observed: Observed, meta: MetaFacts, *, fresh_uuid: str) -> Plan:
+    """Return the plan for one volume. `fresh_uuid` is used if a new header or plain filesystem has to be made."""
+    case = _Case(desired, meta, fresh_uuid)
+    volume = desired.volume
+    try:
+        steps = _steps(case, observed)
+    except LuksctlError as refusal:
+        refusal.volume = volume
+        return Plan(volume, refusal=refusal)
+    if meta.state in (MetaState.FIRST_ONLY, MetaState.SECOND_ONLY, MetaState.DIFFER):
+        steps = (RepairMeta(volume), *steps)
+    return Plan(volume, steps)
+
+
+def _steps(case: _Case, observed: Observed) -> tuple[Step, ...]:
+    match observed:
+        case Missing(sought):
+            raise DeviceMissing(f"no device found ({sought})", hint="luksctl install DISK, or name it in the settings")
+        case Ambiguous(candidates, reason):
+            named = ", ".join(candidates)
+            raise AmbiguousDevice(f"{reason}: {named}", hint="name the right disk or device in the settings")
+        case Blank(device):
+            intent = _first_intent(case, device)
+            return _format(case, device, intent, mapping=None, torn=False)
+        case Unfinished():
+            return _start_again(case, observed)
+        case FilesystemFound():
+            return _plain(case, observed)
+        case Luks2():
+            return _open(case, observed)
+        case Foreign(device, what):
+            raise NotBlank(f"{device.path} holds {what}; nothing was touched", hint=_ERASE_HINT)
+        case Damaged(device, reason):
+            raise Refused(
+                f"{device.path}: {reason}; nothing was touched", hint="luksctl status shows both header copies"
+            )
+        case Erasing(device):
+            raise Refused(f"{device.path} is being erased by an unfinished reset")
+        case _:
+            assert_never(observed)
+
+
+# ---- formatting -----------------------------------------------------------------------------------------------------
+
+
+def _identity(device: Device) -> str:
+    return device.partuuid or device.path
+
+
+def _first_intent(case: _Case, device: Device) -> FormatIntent:
+    announced = case.meta.record.intent(case.desired.volume)
+    if isinstance(announced, FormatIntent) and announced.partition == _identity(device):
+        return _next_attempt(announced)
+    return FormatIntent(case.desired.volume, _identity(device), case.fresh_uuid)
+
+
+def _next_attempt(intent: FormatIntent) -> FormatIntent:
+    if intent.attempt >= MAX_ATTEMPTS:
+        because = f" ({intent.last_error})" if intent.last_error else ""
+        raise AttemptsExhausted(
+            f"the first format failed {intent.attempt} times, last while making the {intent.phase}{because}",
+            hint=f"mend the cause, then: luksctl retry {intent.volume}",
+        )
+    # The header UUID stays: whatever the last attempt left on the device is still named by the intent.
+    return replace(intent, attempt=intent.attempt + 1, phase=FormatPhase.HEADER)
+
+
+def _start_again(case: _Case, found: Unfinished) -> tuple[Step, ...]:
+    return _format(case, found.device, _next_attempt(found.intent), mapping=found.mapping, torn=True)
+
+
+def _format(
+    case: _Case, device: Device, intent: FormatIntent, *, mapping: Mapping | None, torn: bool
+) -> tuple[Step, ...]:
+    desired = case.desired
+    if desired.format_refusal is not None:
+        raise Refused(f"{device.path} would have to be formatted, but {desired.format_refusal}")
+    if case.meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
+        raise MetaError(
+            f"{device.path} cannot be formatted: META is {case.meta.state}, so the format cannot be announced",
+            hint="luksctl meta list",
+        )
+    if desired.encryption is None:
+        return _format_plain(case, device, intent, torn=torn)
+    return _format_encrypted(desired, desired.encryption, device, intent, mapping)
+
+
+def _format_plain(case: _Case, device: Device, intent: FormatIntent, *, torn: bool) -> tuple[Step, ...]:
+    volume = case.desired.volume
+    if volume == STATE and case.meta.state_encryption is not None:
+        raise Refused("META says that STATE is encrypted, the config wants it plain", hint="luksctl meta read 9")
+    tail = PLAIN_TAIL_BYTES if volume == EPHEMERAL else 0
+    announce = WriteIntent(volume, replace(intent, phase=FormatPhase.FILESYSTEM))
+    make = MakeFilesystem(volume, device.path, case.desired.filesystem, intent.header_uuid, device.size_bytes - tail)
+    erase = (EraseHead(volume, device),) if torn else ()
+    return (announce, *erase, make, ConcludeFormat(volume, _identity(device), encrypted=False))
+
+
+def _format_encrypted(
+    desired: DesiredVolume,
+    encryption: VolumeEncryption,
+    device: Device,
+    intent: FormatIntent,
+    mapping: Mapping | None,
+) -> tuple[Step, ...]:
+    volume = desired.volume
+    required = desired.policy.format_requires is FormatRequires.ALL
+    target = f"/dev/mapper/{desired.mapped_name}"
+    steps: list[Step] = [MakeKey(volume, key, required) for key in encryption.keys]
+    steps.append(WriteIntent(volume, intent))
+    if mapping is not None:
+        steps.append(CloseVolume(volume, mapping.name))
+    steps.append(FormatVolume(volume, device, intent.header_uuid, encryption, desired.policy.talos_readable))
+    for key in encryption.keys:
+        steps.append(AddKeyslot(volume, device, key.slot, kdf_for(key, desired.policy.kdf)))
+        steps.append(WriteToken(volume, device, key.slot))
+        steps.append(ProveKey(volume, device, key))
+    if volume == STATE:
+        steps.append(WriteStateEncryption(volume, encryption))
+    steps += [
+        OpenVolume(volume, device, desired.mapped_name, encryption),
+        WriteIntent(volume, replace(intent, phase=FormatPhase.FILESYSTEM)),
+        MakeFilesystem(volume, target, desired.filesystem, None, 0),
+        WriteIntent(volume, replace(intent, phase=FormatPhase.FINISH)),
+        FinishVolume(volume, device, intent.header_uuid),
+        ConcludeFormat(volume, _identity(device), encrypted=True),
+    ]
+    return tuple(steps)
+
+
+def kdf_for(key: ConfiguredKey, full: KdfCost) -> KdfCost:
+    """Return the KDF cost a slot of this kind needs: random keys have nothing to stretch."""
+    match key.kind:
+        case KeyKind.STATIC | KeyKind.NODE_ID:
+            return full
+        case KeyKind.KMS | KeyKind.TPM:
+            return CHEAPEST_KDF
+
+
+# ---- what is there already ------------------------------------------------------------------------------------------
+
+
+def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
+    desired, kind = case.desired, found.signature.type
+    if desired.encryption is not None:
+        raise NotBlank(
+            f"{found.device.path} holds a plain {kind} filesystem, the config wants it encrypted; nothing was touched",
+            hint=_ERASE_HINT,
+        )
+    expected = desired.volume in case.meta.record.encrypted
+    if expected or (desired.volume == STATE and case.meta.state_encryption is not None):
+        raise Refused(
+            f"{found.device.path} holds a plain {kind} filesystem where META expects an encrypted volume; not mounted",
+            hint="find out who replaced it; luksctl meta list shows what META expects",
+        )
+    if kind not in _MOUNTABLE:
+        raise NotBlank(f"{found.device.path} holds {kind}, which is no filesystem for it; nothing was touched")
+    if desired.volume == STATE and case.meta.has_tag9:
+        return (WriteStateEncryption(STATE, None),)
+    return ()
+
+
+def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
+    desired, volume = case.desired, case.desired.volume
+    if desired.encryption is None:
+        raise NotBlank(
+            f"{found.device.path} is a LUKS2 volume, but the config asks for no encryption; it was not opened",
+            hint="add its keys to the config, or erase it by name",
+        )
+    if found.header.reencrypting or found.header.requirements:
+        raise Refused(f"{found.device.path} is being re-encrypted or has requirements this version does not know")
+    if found.mapping is not None and found.mapping.signature is None:
+        raise Refused(f"/dev/mapper/{desired.mapped_name} is open but holds no filesystem; nothing was made there")
+    steps: list[Step] = []
+    if found.mapping is None:
+        steps.append(OpenVolume(volume, found.device, desired.mapped_name, desired.encryption))
+    if not found.copies_equal:
+        steps += _repair(case, found)
+    if found.format_intent is not None:
+        steps.append(ConcludeFormat(volume, _identity(found.device), encrypted=True))
+    return (*steps, *_follow_in_meta(case, found, desired.encryption))
+
+
+def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:
+    """Repair a header copy only where META records the volume as ours; after opening, so a key has vouched for it."""
+    ours = case.meta.record.partition(case.desired.volume) == _identity(found.device)
+    if not ours and found.format_intent is None:
+        raise Refused(
+            f"the header copies of {found.device.path} do not agree ({found.copies.state}), and META does not know "
+            "this volume as ours; nothing was touched",
+            hint="look at it with cryptsetup luksDump on a copy; cryptsetup repair mends it",
+        )
+    return (RepairHeader(case.desired.volume, found.device, found.header.uuid),)
+
+
+def _follow_in_meta(case: _Case, found: Luks2, encryption: VolumeEncryption) -> tuple[Step, ...]:
+    """Let tag 9 follow the wish for STATE, after one of its keys was proven in this run."""
+    writable = case.meta.state not in (MetaState.ABSENT, MetaState.UNREADABLE)
+    if case.desired.volume != STATE or not writable or case.meta.state_encryption == encryption:
+        return ()
+    write = WriteStateEncryption(STATE, encryption)
+    if found.mapping is None:
+        return (write,)
+    return (ProveAnyKey(STATE, found.device, encryption), write)
