@@ -16,6 +16,7 @@
     │   ├── DeviceMissing            no such device within its timeout
     │   └── CryptsetupError          libcryptsetup returned an error (carries errno and its own log lines)
     │       ├── SlotPassphraseRejected   -EPERM: no keyslot opened with this passphrase
+    │       ├── KdfOutOfBounds           the header asks for a key derivation that would run for minutes or for ever
     │       └── MissingFunction      this libcryptsetup is too old for the call
     ├── MetaError               10   META is missing, unreadable, full, or its copies contradict each other
     ├── Busy                    11   another process holds the lock or the device
@@ -198,6 +199,10 @@ class CryptsetupError(DeviceError):
 
 class SlotPassphraseRejected(CryptsetupError):
     """No keyslot opened with this passphrase (-EPERM)."""
+
+
+class KdfOutOfBounds(CryptsetupError):
+    """The header asks for key derivation costs outside the bounds; it was damaged or forged, and nothing was run."""
 
 
 class MissingFunction(CryptsetupError):
