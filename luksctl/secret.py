@@ -89,8 +89,8 @@ class Secret:
 
     @property
     def closed(self) -> bool:
-        """Tell whether the bytes are gone."""
-        return self._memory.closed
+        """Tell whether the bytes are gone, also where a view that was not released kept the memory mapped."""
+        return not self._finalizer.alive
 
     def view(self) -> memoryview:
         """Return the bytes, writable and uncopied; use it in a `with`."""
