@@ -1,0 +1,115 @@
+"""Fixtures and reports of the stories: machines and disks that are gone when a story ends, whatever happened in it."""
+
+from __future__ import annotations
+
+import faulthandler
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from rig import host
+from rig.disk import Shelf
+from rig.errors import LostVM, Precondition, RigError
+from rig.image import image
+from rig.machine import Machine, retried_boots
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from rig.spec import MachineSpec
+
+STORY_TIMEOUT_S = 900
+MACHINES = pytest.StashKey[list[Machine]]()
+LOST = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker and the list of lost guests."""
+    config.addinivalue_line("markers", "vm: needs a guest; skipped by hand and failed in CI where none can run")
+    config.stash[LOST] = []
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every story, and give it the time that an emulated machine takes."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("vm")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(STORY_TIMEOUT_S))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def rig_ready() -> None:
+    """Build the guest image if it is not there; skip, or fail in CI, where guests cannot run."""
+    try:
+        host.check_can_run()
+        image()
+    except Precondition as missing:
+        if host.must_run():
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(autouse=True)
+def patient_faulthandler() -> None:
+    """Keep the interpreter's stacks out of the report of a story that merely takes a minute."""
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def disks() -> Iterator[Shelf]:
+    """Return a place to make disks in."""
+    with tempfile.TemporaryDirectory(prefix="rig-disks-") as directory:
+        yield Shelf(Path(directory))
+
+
+@pytest.fixture
+def machine(request: pytest.FixtureRequest) -> Iterator[Callable[[MachineSpec], Machine]]:
+    """Return what makes a machine (off) from a spec; all of a story's machines are gone when it ends."""
+    machines: list[Machine] = []
+    request.node.stash[MACHINES] = machines
+
+    def make(spec: MachineSpec) -> Machine:
+        machines.append(Machine(spec, f"{request.node.name}-{len(machines) + 1}"))
+        return machines[-1]
+
+    yield make
+    for each in machines:
+        each.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Attach to a failure what the story's machines said last, and note a guest that was lost."""
+    report = yield
+    if call.excinfo is not None and report.failed:
+        if call.excinfo.errisinstance(LostVM):
+            item.config.stash[LOST].append(item.nodeid)
+        for each in item.stash.get(MACHINES, []):
+            report.sections.append((f"console of {each.name}", each.console()))
+            if each.is_on:
+                report.sections.append((f"journal of {each.name}", _journal(each)))
+    return report
+
+
+def _journal(machine: Machine) -> str:
+    try:
+        return machine.journal("--lines=60")
+    except (RigError, AssertionError) as error:
+        return f"not to be had: {error}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which boots were tried twice and which guests were lost: neither is hidden in a green or red line."""
+    for line in retried_boots:
+        terminalreporter.write_line(f"retried boot: {line}", yellow=True)
+    for nodeid in config.stash[LOST]:
+        terminalreporter.write_line(f"guest lost (the assertion was not reached): {nodeid}", red=True)
+    terminalreporter.write_line(f"boots retried: {len(retried_boots)}, guests lost: {len(config.stash[LOST])}")

@@ -1,0 +1,188 @@
+"""One QEMU process, from power-on to power-off, with its TPM, its control socket and its agent's port."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from rig import cpio, host
+from rig.cache import guest_slot
+from rig.disk import copy_sparse
+from rig.errors import LostVM
+from rig.qmp import Lines, Qmp
+from rig.spec import MachineSpec, Places, arguments, overlay_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rig.image import Image
+
+SOCKET_TIMEOUT_S = 30.0
+TICK_S = 0.25
+TAIL_LINES = 40
+UNTOLD = {"RESET", "GUEST_PANICKED", "WATCHDOG"}
+
+
+def spawn(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a program that dies with this process, its output in a file."""
+    # The kernel kills it when we die, however we die: no test run leaves a guest behind.
+    command = [host.program("setpriv"), "--pdeathsig", "KILL", "--", host.program(argv[0]), *argv[1:]]
+    with log.open("ab") as output:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program we started, and wait for it."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+class Power:
+    """Hold the power on: everything here is gone after close()."""
+
+    def __init__(self, spec: MachineSpec, image: Image, tree: Path | None, places: Places, **how: str) -> None:
+        """Start QEMU; `accel` is "tcg" or "kvm", `incoming` a snapshot to wake up from instead of booting.
+
+        Waits for a free place among the guests that may run at once. Raises LostVM when QEMU does not come up.
+        """
+        self.places = places
+        self._waiting: dict[int, dict[str, Any]] = {}
+        self._last_id = 0
+        self.boot_id = ""
+        self.ports_used = 0
+        with ExitStack() as stack:
+            stack.enter_context(guest_slot())
+            prepare(spec, image, places)
+            if spec.tpm:
+                stack.callback(stop, start_tpm(places))
+            argv = [host.QEMU, *arguments(spec, image, tree, places, how.get("accel", "tcg"))]
+            if "incoming" in how:
+                argv += ["-incoming", how["incoming"]]
+            self.process = spawn(argv, places.directory / "qemu.log")
+            stack.callback(stop, self.process)
+            try:
+                self.qmp = Qmp(places.qmp, SOCKET_TIMEOUT_S)
+                stack.callback(self.qmp.close)
+                self._agent = Lines(places.agent, SOCKET_TIMEOUT_S)
+                stack.callback(self._agent.close)
+            except LostVM as error:
+                raise self.lost(str(error)) from error
+            self._stack = stack.pop_all()
+
+    def close(self) -> None:
+        """Cut the power, if it is still on."""
+        self._stack.close()
+
+    def kill(self) -> None:
+        """Cut the power at this instant: nothing of QEMU runs after this line."""
+        stop(self.process)
+        self.close()
+
+    def lost(self, what: str) -> LostVM:
+        """Return the error for a guest that is gone, with the ends of its console and of QEMU's own output."""
+        qemu = tail(self.places.directory / "qemu.log")
+        return LostVM(f"{what}\n--- end of the console ---\n{tail(self.places.console)}\n--- QEMU ---\n{qemu}")
+
+    def post(self, operation: str, **request: object) -> int:
+        """Send the agent a request and return its number without waiting for the answer."""
+        self._last_id += 1
+        self._agent.send({"id": self._last_id, "op": operation, **request})
+        return self._last_id
+
+    def answer(self, number: int, timeout_s: float) -> dict[str, Any] | None:
+        """Return the answer to a request, or None when it did not come in time.
+
+        Raises LostVM when QEMU ended, or the guest reset by itself.
+        """
+        deadline = time.monotonic() + timeout_s
+        while number not in self._waiting:
+            if time.monotonic() > deadline:
+                return None
+            self._pump()
+            self.check_alive(UNTOLD)
+        return self._waiting.pop(number)
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until an agent that was not there before says it is ready; tell whether it did in time."""
+        before = self.boot_id
+        deadline = time.monotonic() + timeout_s
+        while self.boot_id == before:
+            if time.monotonic() > deadline:
+                return False
+            self._pump()
+            self.check_alive(set())
+        self._waiting.clear()  # answers of the boot before
+        self.qmp.events()
+        return True
+
+    def wait_exit(self, timeout_s: float) -> bool:
+        """Wait until QEMU has ended by itself; tell whether it did in time."""
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def check_alive(self, unwanted: set[str]) -> None:
+        """Raise LostVM when QEMU ended, or one of the unwanted events came."""
+        if self.process.poll() is not None:
+            raise self.lost(f"QEMU ended with status {self.process.returncode}")
+        for event in self.qmp.events():
+            if event in unwanted:
+                raise self.lost(f"the guest stopped by itself: {event}")
+
+    def _pump(self) -> None:
+        message = self._agent.receive(TICK_S)
+        if message is None:
+            return
+        if "ready" in message:
+            self.boot_id = message["ready"]
+        elif "id" in message:
+            self._waiting[message["id"]] = message
+
+
+def prepare(spec: MachineSpec, image: Image, places: Places) -> None:
+    """Put what QEMU needs into the guest's directory; the disks' write logs begin anew."""
+    for stale in (places.qmp, places.agent):
+        stale.unlink(missing_ok=True)
+    places.initrd.write_bytes(base_initrd(image.initrd) + cpio.archive(overlay_files(spec)))
+    for disk in spec.disks:
+        if disk.log_writes:
+            disk.log_path.write_bytes(b"")
+            copy_sparse(disk.path, disk.base_path)
+
+
+@functools.lru_cache(maxsize=1)
+def base_initrd(path: Path) -> bytes:
+    """Return the initramfs of an image."""
+    return path.read_bytes()
+
+
+def start_tpm(places: Places) -> subprocess.Popen[bytes]:
+    """Start a TPM on the guest's TPM state, and wait for its socket."""
+    places.tpm.mkdir(exist_ok=True)
+    socket = places.tpm / "socket"
+    socket.unlink(missing_ok=True)
+    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={places.tpm}", "--ctrl", f"type=unixio,path={socket}"]
+    process = spawn([*argv, "--flags", "startup-clear", "--terminate"], places.directory / "tpm.log")
+    deadline = time.monotonic() + SOCKET_TIMEOUT_S
+    while not socket.exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            stop(process)
+            raise LostVM(f"swtpm did not come up\n{tail(places.directory / 'tpm.log')}")
+        time.sleep(0.01)
+    return process
+
+
+def tail(path: Path, lines: int = TAIL_LINES) -> str:
+    """Return the last lines of a log that may not be there."""
+    if not path.exists():
+        return "(nothing)"
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 200 * lines))
+        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
