@@ -12,13 +12,14 @@ class DesiredVolume:
     """The wish for one volume. `encryption` None means a plain filesystem.
 
     `format_refusal` says why nothing may be formatted whatever is found (the wish comes from META alone, the node is
-    locked, …); None allows it.
+    locked, …); None allows it. `follow_in_meta` lets tag 9 follow the wish for STATE: only STATE's own config may.
     """
 
     volume: str
     encryption: VolumeEncryption | None
     policy: EncryptionPolicy
     format_refusal: str | None = None
+    follow_in_meta: bool = False
 
     @property
     def mapped_name(self) -> str:

@@ -13,7 +13,10 @@ _MEMORY_SHARE = 4
 
 
 def desire(volume: str, config: MachineConfig, *, memory_kib: int, format_refusal: str | None = None) -> DesiredVolume:
-    """Return the wish of `config` for `volume`; KDF memory is capped to a quarter of the machine's `memory_kib`."""
+    """Return the wish of `config` for `volume`; KDF memory is capped to a quarter of the machine's `memory_kib`.
+
+    Tag 9 does not follow it; see `DesiredVolume.follow_in_meta`.
+    """
     policy = replace(config.policy, kdf=_capped(config.policy.kdf, memory_kib))
     return DesiredVolume(volume, config.encryption_of(volume), policy, format_refusal)
 

@@ -239,7 +239,7 @@ def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
         )
     if kind not in _MOUNTABLE:
         raise NotBlank(f"{found.device.path} holds {kind}, which is no filesystem for it; nothing was touched")
-    if desired.volume == STATE and case.meta.has_tag9:
+    if desired.follow_in_meta and case.meta.has_tag9:
         return (WriteStateEncryption(STATE, None),)
     return ()
 
@@ -280,7 +280,7 @@ def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:
 def _follow_in_meta(case: _Case, found: Luks2, encryption: VolumeEncryption) -> tuple[Step, ...]:
     """Let tag 9 follow the wish for STATE, after one of its keys was proven in this run."""
     writable = case.meta.state not in (MetaState.ABSENT, MetaState.UNREADABLE)
-    if case.desired.volume != STATE or not writable or case.meta.state_encryption == encryption:
+    if not case.desired.follow_in_meta or not writable or case.meta.state_encryption == encryption:
         return ()
     write = WriteStateEncryption(STATE, encryption)
     if found.mapping is None:

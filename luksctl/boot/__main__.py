@@ -1,0 +1,7 @@
+"""`python -m luksctl.boot`."""
+
+import sys
+
+from luksctl.boot.hook import run
+
+sys.exit(run())

@@ -1,0 +1,69 @@
+"""The boot hook: `python -m luksctl.boot VOLUME` opens one volume and exits; `--retry VOLUME` goes on until it opens.
+
+Its own entry, because it must start fast and depend on little: no argument parser, no tables, one line per step on
+standard error with the journal's priority prefix. Exit codes are those of docs/errors.md.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from luksctl.errors import LuksctlError, UsageError
+from luksctl.model.config import EPHEMERAL, STATE
+from luksctl.model.step import Destroys, Done
+from luksctl.node.boot import open_volume
+from luksctl.node.report import Report
+from luksctl.node.retry import retry
+from luksctl.node.waiting import boot_deadline
+from luksctl.wiring import build_node, read_settings
+
+_ERROR, _WARNING, _NOTICE, _INFO = "<3>", "<4>", "<5>", "<6>"
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the hook and return its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        report = _run(words)
+    except LuksctlError as error:
+        _say(_ERROR, str(error))
+        for note in getattr(error, "__notes__", ()):
+            _say(_ERROR, note)
+        if error.hint is not None:
+            _say(_NOTICE, f"next: {error.hint}")
+        return error.exit_code
+    for note in report.notes:
+        _say(_WARNING, f"{report.volume}: {note}")
+    by = f", opened {report.opened_by}" if report.opened_by else ""
+    _say(_NOTICE, f"{report.volume} is {report.state} ({report.device}){by}")
+    return 0
+
+
+def _run(words: list[str]) -> Report:
+    match words:
+        case ["--retry", volume] if volume in (STATE, EPHEMERAL):
+            node = build_node(read_settings(), announce)
+            return retry(node, volume)
+        case [volume] if volume in (STATE, EPHEMERAL):
+            node = build_node(read_settings(), announce)
+            return open_volume(node, volume, boot_deadline(node))
+        case _:
+            raise UsageError(f"usage: python -m luksctl.boot [--retry] {STATE}|{EPHEMERAL}")
+
+
+def announce(done: Done) -> None:
+    """Say what was done, as one line of the journal."""
+    step = done.step
+    name = f"{step.volume}: {type(step).__name__}"
+    slot = "" if done.slot is None else f" slot {done.slot}"
+    if done.skipped is not None:
+        _say(_WARNING, f"{name}{slot} skipped: {done.skipped}")
+        return
+    level = _NOTICE if step.destroys is Destroys.DATA else _INFO
+    _say(level, f"{name}{slot} {done.detail}".rstrip())
+
+
+def _say(priority: str, text: str) -> None:
+    for line in text.splitlines() or [""]:
+        sys.stderr.write(f"{priority}{line}\n")
+    sys.stderr.flush()

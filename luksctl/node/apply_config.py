@@ -1,0 +1,127 @@
+"""Take a machine config from an operator: the first one of a node, one for a locked node, or a newer one.
+
+maintenance   --insecure: formats blank volumes, stores the config in STATE, mounts; success means STATE holds it
+locked        the config may only open: what opens is mounted, nothing is formatted, nothing is stored over
+running       the config replaces STATE's own if one of its keys for STATE is proven now; applied at the next boot
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from luksctl.errors import Locked, LuksctlError, NotConverged, Refused
+from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
+from luksctl.node.boot import follow_state, maintenance
+from luksctl.node.node import Node
+from luksctl.node.opening import Wish, await_meta, bring_up
+from luksctl.node.report import Report, write_report
+from luksctl.node.retry import start_mounts
+from luksctl.node.sources import outside_config, state_directory, store_config
+from luksctl.node.units import mount_unit
+from luksctl.node.waiting import Deadline
+from luksctl.reconcile.desire import desire
+
+
+class Condition(StrEnum):
+    """What an operator's config may do here."""
+
+    MAINTENANCE = "maintenance"
+    LOCKED = "locked"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of the config. `stored` tells whether STATE holds it now."""
+
+    condition: Condition
+    stored: bool
+    notes: tuple[str, ...] = ()
+
+
+def condition(node: Node) -> Condition:
+    """Say what state the node is in; reads only. META UNREADABLE or a STATE that does not open is locked."""
+    if state_directory(node) is not None:
+        return Condition.RUNNING
+    try:
+        outside = outside_config(node)
+    except LuksctlError:
+        return Condition.LOCKED
+    if outside is None and maintenance(node, node.ports.meta.load()) is not None:
+        return Condition.MAINTENANCE
+    return Condition.LOCKED
+
+
+def apply_config(node: Node, config: MachineConfig, *, insecure: bool) -> Applied:
+    """Apply `config` as the node's condition allows; see the module's docstring. Cut: the old config or the new one."""
+    await_meta(node, Deadline(node, node.system.monotonic_s() + node.settings.timeouts.device_s))
+    where = condition(node)
+    if insecure and where is not Condition.MAINTENANCE:
+        raise Refused(
+            f"--insecure is only for a node without any config; this one is {where}",
+            hint="luksctl apply-config -f FILE" if where is Condition.RUNNING else "luksctl status",
+        )
+    match where:
+        case Condition.MAINTENANCE:
+            if not insecure:
+                raise Refused(
+                    "the node has no config yet; its first one cannot be checked against anything",
+                    hint="luksctl apply-config --insecure -f FILE",
+                )
+            return _first(node, config)
+        case Condition.LOCKED:
+            return _only_open(node, config)
+        case Condition.RUNNING:
+            return _replace(node, config)
+
+
+def _bring_up_state(node: Node, config: MachineConfig, format_refusal: str | None) -> Report:
+    wanted = desire(STATE, config, memory_kib=node.system.memory_kib(), format_refusal=format_refusal)
+    report = bring_up(node, (Wish(wanted, config.source),))
+    write_report(node, report)
+    return report
+
+
+def _mounted_state(node: Node) -> str:
+    """Start STATE's mount and return its directory. EPHEMERAL's stage fails until STATE holds a config: not yet ours."""
+    mount_point = node.settings.volume(STATE).mount_point
+    if mount_point is None:
+        raise NotConverged("STATE has no mount point in the settings, so no config can be stored in it")
+    node.system.start_unit(mount_unit(mount_point))
+    directory = state_directory(node)
+    if directory is None:
+        raise NotConverged(f"STATE was opened, but {mount_point} is not mounted from it", hint="luksctl enable")
+    return directory
+
+
+def _first(node: Node, config: MachineConfig) -> Applied:
+    report = _bring_up_state(node, config, None)
+    store_config(_mounted_state(node), config)
+    start_mounts(node, STATE)
+    return Applied(Condition.MAINTENANCE, stored=True, notes=report.notes)
+
+
+def _only_open(node: Node, config: MachineConfig) -> Applied:
+    refusal = "the node is locked: a config given by hand may only open"
+    report = _bring_up_state(node, config, refusal)
+    _mounted_state(node)
+    start_mounts(node, EPHEMERAL)
+    return Applied(Condition.LOCKED, stored=False, notes=report.notes)
+
+
+def _replace(node: Node, config: MachineConfig) -> Applied:
+    """Store `config` for the next boot, unless none of its keys opens STATE: that boot could not read it."""
+    directory = state_directory(node)
+    if directory is None:
+        raise Locked("STATE is not mounted any more", volume=STATE)
+    # META follows first: its new list was proven, so the old config and the new one both find it able to open STATE.
+    findings = follow_state(node, config)
+    if findings:
+        raise Refused(
+            f"the config was not stored: {findings[0]}",
+            volume=STATE,
+            hint="a new key of STATE takes effect beside an old one first",
+        )
+    store_config(directory, config)
+    return Applied(Condition.RUNNING, stored=True, notes=("takes effect at the next boot",))

@@ -1,0 +1,165 @@
+"""The two stages of a boot: open STATE with what is known before it is open, then everything by STATE's own config.
+
+Between them systemd mounts STATE. Each stage may be run again at any time; one that finds its work done does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from luksctl.errors import ConfigError, Locked, LuksctlError, Maintenance
+from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConfig
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.meta import MetaFacts, MetaState
+from luksctl.model.observed import Blank, FilesystemFound, Missing, Unfinished
+from luksctl.node.node import Node
+from luksctl.node.opening import Wish, await_device, await_meta, bring_up
+from luksctl.node.report import Report, failure_report, write_report
+from luksctl.node.sources import outside_config, state_directory, store_config, stored_config
+from luksctl.node.waiting import Deadline, until
+from luksctl.reconcile.converge import converge, look
+from luksctl.reconcile.desire import desire, desire_from_meta
+
+_MAINTENANCE_HINT = "luksctl apply-config --insecure -f FILE"
+_STATE_MODE = 0o700
+
+
+def open_volume(node: Node, volume: str, deadline: Deadline) -> Report:
+    """Run the stage of `volume`, keep its report, and return it; raises the error that ended it."""
+    stage = open_state if volume == STATE else open_ephemeral
+    try:
+        report = stage(node, deadline)
+    except LuksctlError as error:
+        error.volume = error.volume or volume
+        write_report(node, failure_report(volume, error))
+        raise
+    write_report(node, report)
+    return report
+
+
+# ---- stage one: STATE -----------------------------------------------------------------------------------------------
+
+
+def open_state(node: Node, deadline: Deadline) -> Report:
+    """Open (or, at the very first boot, format) STATE with the outside config, else with META's tag 9.
+
+    Raises Maintenance where there is no config anywhere and nothing on STATE, Locked where STATE does not open.
+    """
+    await_meta(node, deadline)
+    await_device(node, STATE, deadline)
+    return until(node, deadline, lambda: bring_up(node, _wishes_for_state(node)))
+
+
+def _wishes_for_state(node: Node) -> tuple[Wish, ...]:
+    meta = node.ports.meta.load()
+    wishes: list[Wish] = []
+    config_problem: ConfigError | None = None
+    try:
+        outside = outside_config(node)
+    except ConfigError as problem:
+        outside, config_problem = None, problem
+    if outside is not None:
+        refusal = None if meta.readable else f"META is unreadable ({meta.problem})"
+        wanted = desire(STATE, outside, memory_kib=node.system.memory_kib(), format_refusal=refusal)
+        wishes.append(Wish(wanted, outside.source))
+    if meta.state_encryption is not None:
+        wishes.append(Wish(desire_from_meta(meta), "META tag 9"))
+    if wishes:
+        return tuple(wishes)
+    if config_problem is not None:
+        raise config_problem
+    return (_wish_without_config(node, meta),)
+
+
+def _wish_without_config(node: Node, meta: MetaFacts) -> Wish:
+    """No config and no keys are at hand: a plain STATE still opens; an empty one is maintenance; the rest is locked."""
+    reason = maintenance(node, meta)
+    if reason is not None:
+        raise Maintenance(reason, volume=STATE, hint=_MAINTENANCE_HINT)
+    plain = DesiredVolume(STATE, None, EncryptionPolicy(), "no machine config is at hand")
+    found = look(plain, node.settings.volume(STATE), node.ports)
+    if isinstance(found.observed, FilesystemFound):
+        return Wish(plain, "nothing (STATE is plain)")
+    problem = meta.tag9_problem or meta.problem or "META holds no keys for it"
+    raise Locked(
+        f"STATE is there, but no machine config is at hand and {problem}",
+        volume=STATE,
+        hint="luksctl apply-config -f FILE with the config of this node (it will only open)",
+    )
+
+
+def maintenance(node: Node, meta: MetaFacts) -> str | None:
+    """Say why the node waits for its first config, or None where it does not: the caller knows that none is at hand.
+
+    STATE must be missing, blank, or an interrupted first format, of which nobody was told that it succeeded.
+    """
+    plain = DesiredVolume(STATE, None, EncryptionPolicy())
+    observed = look(plain, node.settings.volume(STATE), node.ports).observed
+    if isinstance(observed, Unfinished):
+        return "no machine config, and the first format of STATE did not finish"
+    if meta.state is MetaState.UNREADABLE or meta.state_encryption is not None or meta.tag9_problem is not None:
+        return None
+    if isinstance(observed, Missing):
+        return f"no machine config, and STATE is missing ({observed.sought})"
+    return "no machine config, and STATE is blank" if isinstance(observed, Blank) else None
+
+
+# ---- stage two: STATE's own config, then EPHEMERAL ------------------------------------------------------------------
+
+
+def open_ephemeral(node: Node, deadline: Deadline) -> Report:
+    """Open (or format) EPHEMERAL by STATE's own config; from outside STATE a config may only open.
+
+    Stores the outside config in a STATE that has none, and lets META's tag 9 follow STATE's own config.
+    """
+    config, notes, refusal = _effective_config(node)
+    wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib(), format_refusal=refusal)
+    await_device(node, EPHEMERAL, deadline)
+    report = until(node, deadline, lambda: bring_up(node, (Wish(wanted, config.source),)))
+    return replace(report, notes=(*notes, *report.notes))
+
+
+def _effective_config(node: Node) -> tuple[MachineConfig, tuple[str, ...], str | None]:
+    """Return the config that rules, findings, and why it may not format (None: it may)."""
+    directory = state_directory(node)
+    if directory is None:
+        outside = outside_config(node)
+        if outside is None:
+            raise Locked("STATE is not mounted, and no machine config is at hand", hint="luksctl status")
+        return outside, (), "STATE is not mounted, so this config may only open"
+    os.chmod(directory, _STATE_MODE)
+    config, notes = _settle_config(node, directory)
+    return config, (*notes, *follow_state(node, config)), None
+
+
+def _settle_config(node: Node, directory: str) -> tuple[MachineConfig, tuple[str, ...]]:
+    stored = stored_config(directory)
+    if stored is None:
+        first = outside_config(node)
+        if first is None:
+            raise Maintenance(
+                "STATE holds no machine config, and none is at hand", volume=STATE, hint=_MAINTENANCE_HINT
+            )
+        store_config(directory, first)
+        return first, (f"stored the config of {first.source} in STATE",)
+    try:
+        outside = outside_config(node)
+    except ConfigError as problem:
+        return stored, (f"a config outside STATE is wrong and was ignored: {problem}",)
+    if outside is not None and outside.text != stored.text:
+        return stored, (f"{outside.source} differs from STATE's own config and was ignored",)
+    return stored, ()
+
+
+def follow_state(node: Node, config: MachineConfig) -> tuple[str, ...]:
+    """Make META's tag 9 follow STATE's own config; a failure leaves META as it is and comes back as a finding."""
+    wanted = desire(
+        STATE, config, memory_kib=node.system.memory_kib(), format_refusal="STATE is mounted and in use already"
+    )
+    try:
+        for done in converge(replace(wanted, follow_in_meta=True), node.settings.volume(STATE), node.ports):
+            node.announce(done)
+    except LuksctlError as error:
+        return (f"META keeps the old key list of STATE: {error}",)
+    return ()

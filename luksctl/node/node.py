@@ -1,0 +1,73 @@
+"""The node as its flows see it: settings, ports of the pipe, and the few things only a running system can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from luksctl.model.config import Settings
+from luksctl.model.ports import Ports
+from luksctl.model.step import Done
+
+
+class System(Protocol):
+    """The running machine."""
+
+    def mounted_from(self, mount_point: str) -> str | None:
+        """Return the resolved device mounted at exactly `mount_point`, or None."""
+
+    def start_unit(self, unit: str) -> None:
+        """Start a systemd unit and wait for it; DeviceError with systemd's words when it fails."""
+
+    def reset_failed(self, unit: str) -> None:
+        """Forget that a unit failed, so that it can be started again at once."""
+
+    def memory_kib(self) -> int:
+        """Return the machine's memory."""
+
+    def kernel_arguments(self) -> tuple[str, ...]:
+        """Return the words of the kernel command line."""
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that all processes of this boot share."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def machine_check_matches(self) -> bool | None:
+        """Tell whether META's machine check fits this machine; None without one or without a UUID."""
+
+    def note_machine(self) -> None:
+        """Record this machine's check in META, unless one is there."""
+
+    def wait_for_change(self, timeout_s: float) -> None:
+        """Return when a block device event came, or after `timeout_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where a node keeps what is not on a volume; tests move them elsewhere."""
+
+    run_dir: str = "/run/luksctl"
+    machine_config: str = "/etc/luksctl/machine.yaml"
+    credential_dirs: tuple[str, ...] = ("/run/credentials/@system",)
+
+    def volume_link(self, volume: str) -> str:
+        """Return the link that the mount unit of `volume` mounts from."""
+        return f"{self.run_dir}/volume/{volume}"
+
+    def report(self, volume: str) -> str:
+        """Return the file that says how `volume` is."""
+        return f"{self.run_dir}/report/{volume}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Everything a flow needs; `announce` is called after every step."""
+
+    settings: Settings
+    ports: Ports
+    system: System
+    paths: Paths
+    announce: Callable[[Done], None]

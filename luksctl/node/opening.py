@@ -1,0 +1,118 @@
+"""Bring one volume up: wait for its device, converge, publish the link its mount unit mounts from, and report."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from luksctl.errors import Locked, LuksctlError, ProviderUnavailable, Refused
+from luksctl.model.config import META, KeyKind
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.observed import FilesystemFound, Luks2
+from luksctl.model.step import AddKeyslot, Done, MakeKey, OpenVolume, ProveKey
+from luksctl.node.node import Node
+from luksctl.node.report import Report, VolumeState
+from luksctl.node.waiting import Deadline
+from luksctl.reconcile.converge import converge, look
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A wish and where it comes from, for messages ("META tag 9", "/etc/luksctl/machine.yaml")."""
+
+    desired: DesiredVolume
+    source: str
+
+
+def await_device(node: Node, volume: str, deadline: Deadline) -> None:
+    """Wait until something answers to `volume`, at most the device timeout; what it is, observe will say."""
+    if volume in dict(node.settings.volumes):
+        timeout_s = min(node.settings.timeouts.device_s, deadline.left_s)
+        node.ports.disks.find(volume, node.settings.volume(volume), timeout_s=timeout_s)
+
+
+def await_meta(node: Node, deadline: Deadline) -> None:
+    """Wait for META: one that is not there yet is never taken for one without config."""
+    await_device(node, META, deadline)
+
+
+def bring_up(node: Node, wishes: Sequence[Wish]) -> Report:
+    """Try the wishes in order until one brings the volume up; raises the first one's error if none does.
+
+    A later wish is tried only where the earlier one was refused or did not fit a key: never after a failure that
+    waiting may mend, and never to format.
+    """
+    first_error: LuksctlError | None = None
+    for number, wish in enumerate(wishes):
+        try:
+            report = _bring_up_one(node, wish)
+        except (Locked, Refused, ProviderUnavailable) as error:
+            if first_error is None:
+                first_error = error
+            else:
+                first_error.add_note(f"{wish.source}: {error}")
+            continue
+        if number > 0 and first_error is not None:
+            note = f"{wishes[0].source} did not open it ({first_error.cause}); opened by {wish.source}"
+            report = replace(report, notes=(*report.notes, note))
+        return report
+    if first_error is None:
+        raise ValueError("nothing to try")
+    raise first_error
+
+
+def _bring_up_one(node: Node, wish: Wish) -> Report:
+    desired = wish.desired
+    settings = node.settings.volume(desired.volume)
+    steps: list[Done] = []
+    for done in converge(desired, settings, node.ports):
+        steps.append(done)
+        node.announce(done)
+    observed = look(desired, settings, node.ports).observed
+    report = Report(desired.volume, VolumeState.OPEN, config_source=wish.source, notes=_findings(steps))
+    opened = next((done for done in reversed(steps) if isinstance(done.step, OpenVolume)), None)
+    if opened is not None:
+        report = replace(report, opened_by=opened.detail, slot=opened.slot)
+    match observed:
+        case Luks2(mapping=mapping) if mapping is not None:
+            _publish(node, desired.volume, mapping.path)
+            report = replace(report, device=mapping.path)
+        case FilesystemFound(device):
+            _publish(node, desired.volume, device.path)
+            report = replace(report, state=VolumeState.PLAIN, device=device.path)
+        case _:
+            raise Refused(f"{type(observed).__name__} after converging", volume=desired.volume)
+    if _used_node_id(steps, desired):
+        node.system.note_machine()
+    return report
+
+
+def _findings(steps: Sequence[Done]) -> tuple[str, ...]:
+    """Name every key that could not be made or proven: failed syncs that the boot goes on without."""
+    return tuple(
+        f"slot {done.slot}: {done.skipped}"
+        for done in steps
+        if done.skipped is not None and isinstance(done.step, MakeKey | ProveKey)
+    )
+
+
+def _used_node_id(steps: Sequence[Done], desired: DesiredVolume) -> bool:
+    if desired.encryption is None:
+        return False
+    node_id = {key.slot for key in desired.encryption.keys if key.kind is KeyKind.NODE_ID}
+    used = (
+        done.slot for done in steps if isinstance(done.step, OpenVolume | ProveKey | AddKeyslot) and not done.skipped
+    )
+    return any(slot in node_id for slot in used)
+
+
+def _publish(node: Node, volume: str, device: str) -> None:
+    """Point the mount unit's source at `device`; replaced by rename, so a mount never sees half a link."""
+    link = node.paths.volume_link(volume)
+    os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
+    temporary = f"{link}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(device, temporary)
+    os.rename(temporary, link)

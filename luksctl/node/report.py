@@ -1,0 +1,86 @@
+"""What the last attempt at a volume came to, kept in /run/luksctl for status and for people in an emergency shell."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from luksctl.errors import (
+    AmbiguousDevice,
+    ConfigError,
+    DeviceMissing,
+    Locked,
+    LuksctlError,
+    Maintenance,
+    ProviderUnavailable,
+    Refused,
+)
+from luksctl.node.files import read_file, replace_file
+from luksctl.node.node import Node
+
+
+class VolumeState(StrEnum):
+    """In what state a volume is, in one word."""
+
+    OPEN = "open"
+    PLAIN = "plain"
+    MAINTENANCE = "maintenance"
+    LOCKED = "locked"
+    MISSING = "missing"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    CONFIG_ERROR = "config error"
+    FAILED = "failed"
+
+
+_STATES: tuple[tuple[type[LuksctlError], VolumeState], ...] = (
+    (Maintenance, VolumeState.MAINTENANCE),
+    (Locked, VolumeState.LOCKED),
+    (DeviceMissing, VolumeState.MISSING),
+    (AmbiguousDevice, VolumeState.REFUSED),
+    (Refused, VolumeState.REFUSED),
+    (ProviderUnavailable, VolumeState.UNAVAILABLE),
+    (ConfigError, VolumeState.CONFIG_ERROR),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One volume after an attempt. `opened_by` is "slot N (kind)"; `notes` are findings that did not stop it."""
+
+    volume: str
+    state: VolumeState
+    device: str | None = None
+    opened_by: str | None = None
+    slot: int | None = None
+    config_source: str | None = None
+    problem: str | None = None
+    hint: str | None = None
+    exit_code: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def failure_report(volume: str, error: LuksctlError, notes: tuple[str, ...] = ()) -> Report:
+    """Return the report of an attempt that ended with `error`."""
+    state = next((state for kind, state in _STATES if isinstance(error, kind)), VolumeState.FAILED)
+    return Report(volume, state, problem=str(error), hint=error.hint, exit_code=error.exit_code, notes=notes)
+
+
+def write_report(node: Node, report: Report) -> None:
+    """Keep the report; the file is world-readable and holds no secrets."""
+    path = node.paths.report(report.volume)
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    replace_file(path, json.dumps(asdict(report), indent=2).encode() + b"\n", mode=0o644)
+
+
+def read_report(node: Node, volume: str) -> Report | None:
+    """Return the last report of `volume` in this boot, or None."""
+    text = read_file(node.paths.report(volume))
+    if text is None:
+        return None
+    fields = json.loads(text)
+    fields["state"] = VolumeState(fields["state"])
+    fields["notes"] = tuple(fields["notes"])
+    return Report(**fields)

@@ -1,0 +1,59 @@
+"""Where the machine config comes from.
+
+STATE's own `config.yaml` wins from the moment STATE is mounted. Before that, the first of: the file named by the
+kernel argument `luksctl.config=`, the systemd credential `luksctl.machineconfig`, `/etc/luksctl/machine.yaml`.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+from luksctl.config.documents import parse_machine_config
+from luksctl.errors import ConfigError, Problem
+from luksctl.model.config import STATE, MachineConfig
+from luksctl.node.files import read_file, replace_file
+from luksctl.node.node import Node
+
+KERNEL_ARGUMENT: Final = "luksctl.config="
+CREDENTIAL: Final = "luksctl.machineconfig"
+STORED_NAME: Final = "config.yaml"
+
+
+def outside_config(node: Node) -> MachineConfig | None:
+    """Return the config from outside STATE, or None; ConfigError when the first one found is wrong."""
+    for argument in node.system.kernel_arguments():
+        if argument.startswith(KERNEL_ARGUMENT):
+            path = argument.removeprefix(KERNEL_ARGUMENT)
+            text = read_file(path)
+            if text is None:
+                problem = Problem("", f"the kernel argument {argument} names a file that is not there", file=path)
+                raise ConfigError((problem,))
+            return parse_machine_config(text, f"kernel argument {path}")
+    for directory in node.paths.credential_dirs:
+        text = read_file(os.path.join(directory, CREDENTIAL))
+        if text is not None:
+            return parse_machine_config(text, f"credential {CREDENTIAL}")
+    text = read_file(node.paths.machine_config)
+    return None if text is None else parse_machine_config(text, node.paths.machine_config)
+
+
+def state_directory(node: Node) -> str | None:
+    """Return STATE's mount point if STATE, and nothing else, is mounted there."""
+    mount_point = node.settings.volume(STATE).mount_point
+    if mount_point is None:
+        return None
+    expected = os.path.realpath(node.paths.volume_link(STATE))
+    return mount_point if node.system.mounted_from(mount_point) == expected else None
+
+
+def stored_config(directory: str) -> MachineConfig | None:
+    """Return STATE's own config, or None where STATE holds none; ConfigError when it is wrong."""
+    path = os.path.join(directory, STORED_NAME)
+    text = read_file(path)
+    return None if text is None else parse_machine_config(text, path)
+
+
+def store_config(directory: str, config: MachineConfig) -> None:
+    """Make `config` STATE's own, byte for byte. Cut: the old config or the new one, never a mixture."""
+    replace_file(os.path.join(directory, STORED_NAME), config.text)
