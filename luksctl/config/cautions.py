@@ -1,0 +1,39 @@
+"""Warnings: what a config may ask for, but should know about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from luksctl.config.report import Report
+from luksctl.model.config import EPHEMERAL, STATE, KeyKind, VolumeEncryption
+
+_ON_ONE_MACHINE = frozenset({KeyKind.NODE_ID, KeyKind.TPM})
+_MANAGED = (STATE, EPHEMERAL)
+
+
+def note_cautions(wanted: Mapping[str, VolumeEncryption], report: Report) -> None:
+    """Note a warning for every key that protects less, or can be lost sooner, than it looks."""
+    for volume, encryption in wanted.items():
+        for text in _of_volume(volume, encryption, state_is_plain=STATE not in wanted):
+            report.warn(text)
+
+
+def _of_volume(volume: str, encryption: VolumeEncryption, *, state_is_plain: bool) -> Iterator[str]:
+    static_slots = [key.slot for key in encryption.keys if key.kind is KeyKind.STATIC]
+    kinds = {key.kind for key in encryption.keys}
+    for slot in static_slots:
+        if volume == STATE:
+            yield f"{volume}, slot {slot}: the passphrase of a static key on STATE lies in clear in META"
+        elif state_is_plain:
+            yield (
+                f"{volume}, slot {slot}: STATE is not encrypted, so the passphrase of this static key lies in clear "
+                "in its config.yaml"
+            )
+    if kinds and kinds <= _ON_ONE_MACHINE:
+        named = " and ".join(sorted(kinds))
+        yield (
+            f"{volume}: every key ({named}) hangs on this one machine, and the config has no key to recover with; "
+            "add a static or kms key, or enrol a recovery key"
+        )
+    if volume not in _MANAGED:
+        yield f"{volume}: its encryption was checked and is carried along, but luksctl does not manage this volume"

@@ -1,0 +1,106 @@
+"""The EncryptionPolicy document: apiVersion luksctl/v1alpha1, ours alone; Talos never sees it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, TypeVar
+
+from luksctl.config.block import Block
+from luksctl.config.spelling import did_you_mean
+from luksctl.model.config import (
+    CHEAPEST_KDF,
+    DEFAULT_KDF,
+    EPHEMERAL,
+    STATE,
+    EncryptionPolicy,
+    Filesystem,
+    FormatRequires,
+    KdfCost,
+)
+from luksctl.units import GIB, KIB, format_size, parse_size
+
+API_VERSION: Final = "luksctl/v1alpha1"
+KIND: Final = "EncryptionPolicy"
+FIELDS: Final = ("apiVersion", "kind", "kdf", "formatRequires", "prune", "talosReadable", "filesystems")
+
+# No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
+MAX_KDF_TIME: Final = 4096
+MAX_KDF_WORK_KIB: Final = 128 * GIB // KIB  # time times memory
+MAX_KDF_MEMORY_KIB: Final = 4 * GIB // KIB  # libcryptsetup's own limit
+MAX_KDF_THREADS: Final = 4  # libcryptsetup's own limit
+
+_Choice = TypeVar("_Choice", bound=StrEnum)
+
+
+def read_policy(block: Block) -> EncryptionPolicy:
+    """Return the policy in `block`; a field that is absent or has a problem keeps its default."""
+    block.refuse_unknown(FIELDS)
+    default = EncryptionPolicy()
+    prune = block.flag("prune")
+    talos_readable = block.flag("talosReadable")
+    return EncryptionPolicy(
+        kdf=_read_kdf(block.block("kdf")),
+        format_requires=_choice(block, "formatRequires", FormatRequires) or default.format_requires,
+        prune=default.prune if prune is None else prune,
+        talos_readable=default.talos_readable if talos_readable is None else talos_readable,
+        filesystems=_read_filesystems(block.block("filesystems")),
+    )
+
+
+def _read_kdf(block: Block | None) -> KdfCost:
+    if block is None:
+        return DEFAULT_KDF
+    block.refuse_unknown(("time", "memory", "threads"))
+    cost = KdfCost(
+        time=_within(block, "time", CHEAPEST_KDF.time, MAX_KDF_TIME) or DEFAULT_KDF.time,
+        memory_kib=_read_memory_kib(block) or DEFAULT_KDF.memory_kib,
+        threads=_within(block, "threads", CHEAPEST_KDF.threads, MAX_KDF_THREADS) or DEFAULT_KDF.threads,
+    )
+    if cost.time * cost.memory_kib > MAX_KDF_WORK_KIB:
+        work = format_size(MAX_KDF_WORK_KIB * KIB)
+        block.error(None, f"time times memory is more than {work}, which would take minutes at every unlock")
+    return cost
+
+
+def _within(block: Block, name: str, least: int, most: int) -> int | None:
+    number = block.whole(name)
+    if number is not None and not least <= number <= most:
+        block.error(name, f"{number} is outside {least}-{most}")
+    return number
+
+
+def _read_memory_kib(block: Block) -> int | None:
+    text = block.text("memory")
+    if text is None:
+        return None
+    try:
+        size_bytes = parse_size(text)
+    except ValueError as error:
+        block.error("memory", str(error))
+        return None
+    least, most = CHEAPEST_KDF.memory_kib * KIB, MAX_KDF_MEMORY_KIB * KIB
+    if not least <= size_bytes <= most:
+        block.error("memory", f"{format_size(size_bytes)} is outside {format_size(least)}-{format_size(most)}")
+    elif size_bytes % KIB:
+        block.error("memory", "not a whole number of KiB")
+    return size_bytes // KIB
+
+
+def _choice(block: Block, name: str, choices: type[_Choice]) -> _Choice | None:
+    word = block.text(name)
+    if word is None:
+        return None
+    known = [choice.value for choice in choices]
+    if word in known:
+        return choices(word)
+    block.error(name, f"{word!r} is none of {', '.join(known)}", did_you_mean(word, known))
+    return None
+
+
+def _read_filesystems(block: Block | None) -> tuple[tuple[str, Filesystem], ...]:
+    if block is None:
+        return ()
+    volumes = (STATE, EPHEMERAL)
+    block.refuse_unknown(volumes)
+    chosen = [(volume, _choice(block, volume, Filesystem)) for volume in volumes]
+    return tuple((volume, filesystem) for volume, filesystem in chosen if filesystem is not None)

@@ -1,0 +1,108 @@
+"""Take the static passphrases out of a config text and leave every other byte as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+
+from luksctl.config.report import Report
+from luksctl.config.spelling import nearest
+from luksctl.config.yamltext import BYTE_ORDER_MARK, decode, load_documents
+
+REDACTED: Final = "REDACTED"
+_KEY_LIST: Final = "keys"
+_STATIC: Final = "static"
+_PASSPHRASE: Final = "passphrase"
+# A node's marks include its anchor and tag; these stay.
+_PROPERTIES: Final = re.compile(r"(?:[&!]\S*(?:\s+|#[^\r\n]*)+)*")
+
+
+def redact(text: bytes) -> bytes:
+    """Return `text` with REDACTED in place of every static passphrase; comments are left alone.
+
+    It need not be a valid config: whatever stands as `static` in an element of a list `keys` counts, and so does
+    `passphrase`, rightly spelled or almost, below any `static`. Raises ConfigError where the text is not YAML: then
+    nobody can say where a passphrase is, and the caller must not show it.
+    """
+    report = Report("config")
+    characters = decode(text, report)
+    roots = load_documents(text, report)
+    report.raise_problems()
+    if characters is None:
+        raise AssertionError("a text that cannot be decoded is a problem")
+    spans = {span for root in roots for node in _secret_scalars(root) if (span := _span(node, characters)) is not None}
+    pieces: list[str] = [BYTE_ORDER_MARK] if text.startswith(BYTE_ORDER_MARK.encode()) else []
+    copied = 0
+    for start, end in sorted(spans):
+        pieces += [characters[copied:start], _replacement(characters[start])]
+        copied = end
+    return "".join([*pieces, characters[copied:]]).encode()
+
+
+def _replacement(first: str) -> str:
+    """Return the word in the quotes of what it replaces, so that JSON stays JSON."""
+    quote = first if first in "\"'" else ""
+    return f"{quote}{REDACTED}{quote}"
+
+
+def _span(node: ScalarNode, characters: str) -> tuple[int, int] | None:
+    """Return where the scalar's own text starts and ends, without anchor, tag and trailing lines; None when empty."""
+    start, end = int(node.start_mark.index), int(node.end_mark.index)
+    if not node.value:
+        return None
+    properties = _PROPERTIES.match(characters, start, end)
+    if properties is not None:
+        start = properties.end()
+    return start, start + len(characters[start:end].rstrip())
+
+
+def _secret_scalars(root: Node) -> Iterator[ScalarNode]:
+    """Yield every scalar that is or may be a static passphrase; aliases lead to the scalar they stand for."""
+    pending: list[tuple[Node, bool]] = [(root, False)]
+    visited: set[tuple[int, bool]] = set()
+    while pending:
+        node, is_key = pending.pop()
+        if (id(node), is_key) in visited:
+            continue
+        visited.add((id(node), is_key))
+        if isinstance(node, SequenceNode):
+            pending += [(element, is_key) for element in node.value]
+        elif isinstance(node, MappingNode):
+            for key, value in node.value:
+                name = key.value if isinstance(key, ScalarNode) else ""
+                if name == _STATIC:
+                    yield from _below_static(value, everything=is_key)
+                pending += [(key, False), (value, name == _KEY_LIST)]
+
+
+def _below_static(root: Node, *, everything: bool) -> Iterator[ScalarNode]:
+    if everything:
+        yield from _scalars(root)
+        return
+    if not isinstance(root, MappingNode):
+        return
+    for key, value in root.value:
+        if isinstance(key, ScalarNode) and nearest(key.value, (_PASSPHRASE,)):
+            yield from _scalars(value)
+
+
+def _scalars(root: Node) -> Iterator[ScalarNode]:
+    """Yield the scalars of `root`; of a mapping the values only, unless a key could be a misplaced passphrase."""
+    pending: list[Node] = [root]
+    visited: set[int] = set()
+    while pending:
+        node = pending.pop()
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, ScalarNode):
+            yield node
+        elif isinstance(node, MappingNode):
+            for key, value in node.value:
+                named = isinstance(key, ScalarNode) and nearest(key.value, (_PASSPHRASE,)) is not None
+                pending += [value] if named else [key, value]
+        elif isinstance(node, CollectionNode):
+            pending += node.value

@@ -1,0 +1,123 @@
+"""Split a machine config into its documents, say what each is, and refuse keys and documents that are given twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+
+from luksctl.config import policy
+from luksctl.config.block import Block, is_merge_key, is_null, join, kind_of
+from luksctl.config.report import Report
+from luksctl.config.spelling import nearest
+from luksctl.config.yamltext import line_of, load_documents
+
+TALOS_API_VERSION: Final = "v1alpha1"
+# The machine configuration proper has neither apiVersion nor kind; Talos knows it by one of these.
+MACHINE_KEYS: Final = ("machine", "cluster", "debug", "persist")
+VOLUME_KINDS: Final = ("VolumeConfig", "UserVolumeConfig", "RawVolumeConfig", "SwapVolumeConfig")
+_API_VERSION_OF: Final = {**dict.fromkeys(VOLUME_KINDS, TALOS_API_VERSION), policy.KIND: policy.API_VERSION}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document. `kind` is empty for the machine configuration proper, None for one that is only carried."""
+
+    kind: str | None
+    name: str
+    block: Block
+
+
+# apiVersion, kind and name; empty for the machine configuration proper.
+_Identity = tuple[str, str, str]
+
+
+def split(text: bytes, report: Report) -> list[Document]:
+    """Return the documents of `text`; null documents are left out, those that cannot be told are noted."""
+    documents: list[Document] = []
+    first_lines: dict[_Identity, int] = {}
+    roots = load_documents(text, report)
+    for root in roots:
+        if is_null(root):
+            continue
+        if not isinstance(root, MappingNode):
+            report.error(line_of(root), "", f"a document must be a mapping, not {kind_of(root)}")
+            continue
+        document = _identify(Block(report, root, "", line_of(root)), first_lines)
+        if document is not None:
+            documents.append(document)
+        refuse_duplicate_keys(root, "" if document is None else document.block.path, report)
+    return documents
+
+
+def _identify(block: Block, first_lines: dict[_Identity, int]) -> Document | None:
+    """Return what the document is and give its block the path that names it; None where a problem was noted."""
+    if not block.given("apiVersion") and not block.given("kind"):
+        if not any(block.has(key) for key in MACHINE_KEYS):
+            _note_unknown_document(block)
+            return None
+        document, identity = Document("", "", block), ("", "", "")
+    else:
+        for name in ("apiVersion", "kind"):
+            if not block.given(name):
+                block.error(name, f"{name} is missing", "a document has both apiVersion and kind")
+        api_version, kind = block.text("apiVersion"), block.text("kind")
+        if api_version is None or kind is None:
+            return None
+        name = block.scalar("name")
+        block.path = f"{kind}/{name}" if name else kind
+        document, identity = Document(_known_kind(block, api_version, kind), name, block), (api_version, kind, name)
+    if identity in first_lines:
+        block.error(None, f"this document is given twice, first in line {first_lines[identity]}")
+        return None
+    first_lines[identity] = block.line
+    return document
+
+
+def _note_unknown_document(block: Block) -> None:
+    meant = next((near for name in block.names if (near := nearest(name, MACHINE_KEYS))), None)
+    hint = f"did you mean {meant}?" if meant else f"a machine configuration has one of {', '.join(MACHINE_KEYS)}"
+    block.error(None, "neither a machine configuration nor a document with apiVersion and kind", hint)
+
+
+def _known_kind(block: Block, api_version: str, kind: str) -> str | None:
+    """Return `kind` where it is one of ours, else None; almost ours is a problem, for it would not do a thing."""
+    meant = kind if kind in _API_VERSION_OF else nearest(kind, _API_VERSION_OF)
+    if meant is None:
+        if api_version == policy.API_VERSION:
+            block.error("kind", f"unknown kind {kind!r}", f"the only kind of {api_version} is {policy.KIND}")
+        return None
+    if kind != meant:
+        block.error("kind", f"unknown kind {kind!r}", f"did you mean {meant}?")
+        return None
+    if api_version != _API_VERSION_OF[kind]:
+        hint = f"write apiVersion: {_API_VERSION_OF[kind]}"
+        block.error("apiVersion", f"{kind} has no apiVersion {api_version!r}", hint)
+        return None
+    return kind
+
+
+def refuse_duplicate_keys(root: Node, path: str, report: Report) -> None:
+    """Note every key that a mapping below `root` holds twice; YAML readers disagree on which one counts."""
+    pending: list[tuple[Node, str]] = [(root, path)]
+    visited: set[int] = set()
+    while pending:
+        node, here = pending.pop()
+        if not isinstance(node, CollectionNode) or id(node) in visited:
+            continue
+        visited.add(id(node))
+        if isinstance(node, SequenceNode):
+            pending += [(element, f"{here}[{index}]") for index, element in enumerate(node.value)]
+            continue
+        first_lines: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                pending += [(key, here), (value, here)]
+                continue
+            below = join(here, key.value)
+            pending.append((value, below))
+            identity = (key.tag, key.value)
+            if identity in first_lines and not is_merge_key(key):
+                report.error(line_of(key), below, f"this key is given twice, first in line {first_lines[identity]}")
+            first_lines.setdefault(identity, line_of(key))

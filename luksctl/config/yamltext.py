@@ -1,0 +1,142 @@
+"""YAML text to nodes: YAML 1.2 core scalars, bounded depth, and no content in error messages.
+
+PyYAML alone would read YAML 1.1 (`on`, `yes`, 0755), keep the last of two equal keys, and overflow the C stack on
+deeply nested input. Nodes keep their marks: `index` counts characters of `decode()`'s text, `line` from 0.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from yaml._yaml import CParser
+from yaml.composer import ComposerError
+from yaml.error import MarkedYAMLError, YAMLError
+from yaml.events import CollectionEndEvent, CollectionStartEvent
+from yaml.nodes import Node
+from yaml.reader import ReaderError
+from yaml.resolver import BaseResolver
+
+from luksctl.config.report import Report
+
+TAG_TEXT: Final = "tag:yaml.org,2002:str"
+TAG_NULL: Final = "tag:yaml.org,2002:null"
+TAG_FLAG: Final = "tag:yaml.org,2002:bool"
+TAG_WHOLE: Final = "tag:yaml.org,2002:int"
+TAG_FLOAT: Final = "tag:yaml.org,2002:float"
+
+BYTE_ORDER_MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}"
+MAX_DEPTH: Final = 1000
+# Composing recurses in C and overflows an 8 MiB stack somewhere above 20,000 levels.
+_DEPTH_NOBODY_NEEDS_TO_COUNT: Final = 8000
+
+
+class _Parser(CParser, BaseResolver):
+    """libyaml's parser and composer with the implicit types of the YAML 1.2 core schema."""
+
+    def __init__(self, text: str) -> None:
+        CParser.__init__(self, text)
+        BaseResolver.__init__(self)
+
+
+_CORE_SCHEMA: Final = (
+    (TAG_NULL, r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    (TAG_FLAG, r"true|True|TRUE|false|False|FALSE", tuple("tTfF")),
+    (TAG_WHOLE, r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", tuple("-+0123456789")),
+    (
+        TAG_FLOAT,
+        r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        tuple("-+.0123456789"),
+    ),
+)
+for _tag, _pattern, _first in _CORE_SCHEMA:
+    _Parser.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+
+
+def line_of(node: Node) -> int:
+    """Return the 1-based line on which `node` starts."""
+    line: int = node.start_mark.line
+    return line + 1
+
+
+def decode(text: bytes, report: Report) -> str | None:
+    """Return `text` without a byte order mark; None, with the problem noted, where it is not UTF-8."""
+    try:
+        return text.decode().removeprefix(BYTE_ORDER_MARK)
+    except UnicodeDecodeError as error:
+        report.error(text.count(b"\n", 0, error.start) + 1, "", "the text is not UTF-8")
+        return None
+
+
+def load_documents(text: bytes, report: Report) -> list[Node]:
+    """Return the root node of each document, null documents included.
+
+    A syntax error is noted in `report` and ends the list; what stands before it is returned, to be checked as well.
+    Messages never quote the text: a passphrase that is not quoted may be what the parser stumbles over.
+    """
+    characters = decode(text, report)
+    if characters is None:
+        return []
+    roots: list[Node] = []
+    try:
+        if _too_deep(characters):
+            report.error(1, "", f"the text is nested more than {MAX_DEPTH} levels deep")
+            return []
+        _compose(characters, roots)
+    except ReaderError as error:
+        report.error(_line_at_byte(characters, error.position), "", "a control character, which YAML does not allow")
+    except ComposerError as error:
+        twice = "anchor" in (error.context or "")
+        message = "an anchor is given twice" if twice else "an alias (*name) without its anchor (&name)"
+        report.error(_error_line(error), "", message, "quote the value if the * or & belongs to it")
+    except MarkedYAMLError as error:
+        parts = [part for part in (error.problem, error.context) if part]
+        report.error(_error_line(error), "", f"not valid YAML: {', '.join(parts)}")
+    return roots
+
+
+def _compose(characters: str, roots: list[Node]) -> None:
+    parser = _Parser(characters)
+    try:
+        while parser.check_node():
+            root = parser.get_node()
+            if root is not None:
+                roots.append(root)
+    finally:
+        parser.dispose()
+
+
+def _too_deep(characters: str) -> bool:
+    # Each flow level needs a bracket, each block level a column; both may hold two levels ("[a: [b: …", "a:\n- b:").
+    longest_line = max(map(len, characters.split("\n")))
+    brackets = characters.count("[") + characters.count("{")
+    if 2 * (longest_line + brackets + 1) <= _DEPTH_NOBODY_NEEDS_TO_COUNT:
+        return False
+    return _depth_exceeds(characters, MAX_DEPTH)
+
+
+def _depth_exceeds(characters: str, limit: int) -> bool:
+    parser = _Parser(characters)
+    depth = 0
+    try:
+        while (event := parser.get_event()) is not None:
+            if isinstance(event, CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, CollectionEndEvent):
+                depth -= 1
+            if depth > limit:
+                return True
+    except YAMLError:
+        return False  # composing stops at the same place, with a message
+    finally:
+        parser.dispose()
+    return False
+
+
+def _error_line(error: MarkedYAMLError) -> int:
+    mark = error.problem_mark or error.context_mark
+    return 1 if mark is None else int(mark.line) + 1
+
+
+def _line_at_byte(characters: str, position: int) -> int:
+    return characters.encode().count(b"\n", 0, position) + 1
