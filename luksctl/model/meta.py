@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -86,7 +86,7 @@ class MetaFacts:
     state_encryption: VolumeEncryption | None = None
     has_tag9: bool = False
     tag9_problem: str | None = None
-    uuid_override: str | None = None
+    uuid_override: str | None = field(default=None, repr=False)  # half of every nodeID passphrase
     record: NodeRecord = NodeRecord()
     problem: str | None = None
 

@@ -48,8 +48,8 @@ class Activation:
 class KeyProvider(Protocol):
     """One kind of key: who can make or recover the key of a slot. The contract suite in tests/providers holds for all.
 
-    Both raise ProviderUnavailable when retrying may help. `recover` raises TokenInvalid when the token is missing or
-    not its own.
+    Both raise ProviderUnavailable when retrying may help, and KeyRejected when this machine can never have the key (it
+    has no UUID, say). `recover` raises TokenInvalid when the token is missing or not its own.
     """
 
     def make(self, volume: str, key: ConfiguredKey) -> MadeKey:

@@ -1,0 +1,152 @@
+"""Our own tag 0xE0: the node record as JSON, in one value so that all of it changes in one META write.
+
+    {"version": 1,
+     "intents": [{"kind": "format", "volume", "partition", "headerUUID", "attempt", "phase", "lastError"}],
+     "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null}
+
+A reader of version 1 must understand every intent, so a new kind of intent is a new version. Fields it may ignore can
+be added without one: they are kept when the record is written.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+from luksctl.errors import MetaError
+from luksctl.model.intent import FormatIntent, FormatPhase, Intent
+from luksctl.model.meta import MachineCheck, NodeRecord
+
+VERSION: Final = 1
+# The cause of a failed attempt is free text; it must never be what fills META.
+LAST_ERROR_CHARACTERS: Final = 500
+_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
+_FIELDS: Final = frozenset({"version", "intents", "partitions", "encrypted", "machineCheck"})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRecord:
+    """The record, and the fields beside it that this version does not know."""
+
+    record: NodeRecord = field(default_factory=NodeRecord)
+    unknown_fields: Mapping[str, object] = field(default_factory=dict)
+
+
+def encode(record: NodeRecord, unknown_fields: Mapping[str, object]) -> bytes:
+    """Return the value of our tag; a last error is cut to LAST_ERROR_CHARACTERS."""
+    check = record.machine_check
+    document = {
+        **unknown_fields,
+        "version": VERSION,
+        "intents": [_encode_intent(intent) for intent in record.intents],
+        "partitions": dict(record.partitions),
+        "encrypted": list(record.encrypted),
+        "machineCheck": None if check is None else {"salt": check.salt, "mac": check.mac},
+    }
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def decode(value: bytes | None) -> StoredRecord:
+    """Return the record that `value` holds, an empty one for None (no tag).
+
+    MetaError when a newer luksctl wrote it, or it is damaged: what it announces is then unknown, not absent.
+    """
+    if value is None:
+        return StoredRecord()
+    try:
+        document = json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise _damaged("it is not JSON") from error
+    fields = _object(document, "the record")
+    version = fields.get("version")
+    if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
+        raise MetaError(
+            f"tag 0xe0 is a node record of version {version}, and this luksctl knows {VERSION}",
+            volume="META",
+            hint="use the luksctl that wrote it, or a newer one",
+        )
+    if version != VERSION:
+        raise _damaged("it has no version")
+    check = fields.get("machineCheck")
+    record = NodeRecord(
+        intents=tuple(_decode_intent(entry) for entry in _list(fields.get("intents", []), "intents")),
+        partitions=tuple(
+            (volume, _text(uuid, "a partition"))
+            for volume, uuid in _object(fields.get("partitions", {}), "partitions").items()
+        ),
+        encrypted=tuple(_text(name, "a volume's name") for name in _list(fields.get("encrypted", []), "encrypted")),
+        machine_check=None if check is None else _decode_check(_object(check, "machineCheck")),
+    )
+    return StoredRecord(record, {name: inner for name, inner in fields.items() if name not in _FIELDS})
+
+
+def _encode_intent(intent: Intent) -> dict[str, object]:
+    match intent:
+        case FormatIntent():
+            return {
+                "kind": "format",
+                "volume": intent.volume,
+                "partition": intent.partition,
+                "headerUUID": intent.header_uuid,
+                "attempt": intent.attempt,
+                "phase": intent.phase.value,
+                "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+            }
+    assert_never(intent)
+
+
+def _decode_intent(entry: object) -> Intent:
+    fields = _object(entry, "an intent")
+    if fields.get("kind") != "format":
+        raise _damaged("an intent is of a kind this luksctl does not know")
+    attempt = fields.get("attempt")
+    if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 1:
+        raise _damaged("an intent's attempt is not a number from 1")
+    try:
+        phase = FormatPhase(_text(fields.get("phase"), "an intent's phase"))
+    except ValueError as error:
+        raise _damaged("an intent is in a phase this luksctl does not know") from error
+    return FormatIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        header_uuid=_text(fields.get("headerUUID"), "an intent's headerUUID"),
+        attempt=attempt,
+        phase=phase,
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_check(fields: dict[str, object]) -> MachineCheck:
+    salt, mac = _text(fields.get("salt"), "machineCheck's salt"), _text(fields.get("mac"), "machineCheck's mac")
+    if _HEX.fullmatch(salt) is None or _HEX.fullmatch(mac) is None:
+        raise _damaged("machineCheck is not hexadecimal")
+    return MachineCheck(salt, mac)
+
+
+def _object(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise _damaged(f"{what} is not an object")
+    return value
+
+
+def _list(value: object, what: str) -> list[object]:
+    if not isinstance(value, list):
+        raise _damaged(f"{what} is not a list")
+    return value
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise _damaged(f"{what} is not text")
+    return value
+
+
+def _damaged(why: str) -> MetaError:
+    return MetaError(
+        f"tag 0xe0, the node record of luksctl, is damaged: {why}",
+        volume="META",
+        hint="what it announced is lost; look at the volumes before luksctl meta delete 0xe0",
+    )

@@ -1,0 +1,54 @@
+"""Which provider serves a configured key; the one table that every further kind of key is added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn, final
+
+from luksctl.errors import ProviderUnavailable
+from luksctl.model.config import ConfiguredKey, KeyKind
+from luksctl.model.ports import KeyProvider, MadeKey
+from luksctl.secret import Secret
+
+_LOCK_TO_STATE: Final = "this release brings no provider for keys locked to STATE"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Unavailable:
+    """Stands where no provider is: both methods raise ProviderUnavailable, so that the volume's other keys go on."""
+
+    reason: str
+
+    def make(self, volume: str, key: ConfiguredKey) -> MadeKey:
+        """Raise ProviderUnavailable."""
+        self._refuse(volume, key)
+
+    def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:  # noqa: ARG002
+        """Raise ProviderUnavailable."""
+        self._refuse(volume, key)
+
+    def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:  # noqa: ARG002
+        """Return the reason."""
+        return self.reason
+
+    def _refuse(self, volume: str, key: ConfiguredKey) -> NoReturn:
+        raise ProviderUnavailable(
+            self.reason, volume=volume, slot=key.slot, hint="another key of the volume has to serve"
+        )
+
+
+@final
+class Registry:
+    """Find the provider of a key; a kind without one gets `Unavailable`, never an error of its own."""
+
+    def __init__(self, providers: Mapping[KeyKind, KeyProvider]) -> None:
+        self._providers = dict(providers)
+
+    def __call__(self, key: ConfiguredKey) -> KeyProvider:
+        """Return who makes and recovers `key`."""
+        if key.lock_to_state:
+            # The key of such a slot ends with a salt from STATE: the plain one would open nothing, or be too weak.
+            return Unavailable(_LOCK_TO_STATE)
+        return self._providers.get(key.kind) or Unavailable(f"this release brings no provider for {key.kind} keys")
