@@ -1,0 +1,62 @@
+"""The one place where libcryptsetup's -errno becomes an error of ours."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from luksctl.cryptsetup.library import functions, missing
+from luksctl.errors import CryptsetupError, SlotPassphraseRejected
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a call was for, in words, on which device or mapping, and on which keyslot.
+
+    `function` names one that an old library may lack. `unlocks` says that -EPERM means a wrong key.
+    """
+
+    name: str
+    subject: str
+    slot: int | None = None
+    function: str = ""
+    unlocks: bool = False
+
+
+# errno → what it means when libcryptsetup logged nothing itself, and what to do about it.
+_MEANINGS: Final[dict[int, tuple[str, str | None]]] = {
+    errno.EPERM: ("the key does not open it", None),
+    errno.ENOENT: ("there is no such keyslot, token or key", "luksctl status"),
+    errno.EINVAL: ("libcryptsetup refused the header or the arguments", None),
+    errno.EEXIST: ("the mapping exists already", None),
+    errno.EBUSY: ("the device or the header is in use", "look for open mappings and mounts: lsblk"),
+    errno.ENODEV: ("there is no such active mapping", "luksctl status"),
+    errno.ENOTSUP: ("the kernel or this libcryptsetup does not support it", None),
+    errno.ENOSPC: ("the header's metadata area is full", "remove tokens or keyslots that nobody uses"),
+    errno.ENOTBLK: ("not a block device, and no loop device could be attached", None),
+    errno.EIO: ("the device could not be read or written", "dmesg"),
+    errno.EACCES: ("permission denied", "run it as root"),
+}
+
+
+def check(rc: int, operation: Operation, log: tuple[str, ...] = ()) -> int:
+    """Return `rc` unless it is negative; raise the error that it stands for, with the library's own log lines."""
+    if rc >= 0:
+        return rc
+    number = -rc
+    if number == errno.ENOSYS and operation.function and not functions()[operation.function].present:
+        raise missing(functions()[operation.function])
+    default, hint = _MEANINGS.get(number, (os.strerror(number), None))
+    cause = log[0].rstrip(".") if log else default
+    kind = SlotPassphraseRejected if number == errno.EPERM and operation.unlocks else CryptsetupError
+    raise kind(
+        f"{cause} ({errno.errorcode.get(number, number)})",
+        errno=number,
+        log=log,
+        volume=operation.subject,
+        slot=operation.slot,
+        operation=operation.name,
+        hint=hint,
+    )

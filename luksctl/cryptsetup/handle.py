@@ -1,0 +1,183 @@
+"""One `struct crypt_device`: who may use it, when it is given back, and how every call on it is made."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, final
+
+from luksctl.cryptsetup._libcryptsetup import ffi, lib
+from luksctl.cryptsetup.callbacks import CallState, ProgressCallback, thread_state
+from luksctl.cryptsetup.failure import Operation, check
+from luksctl.cryptsetup.kdf import Kdf, KdfBounds, set_kdf
+from luksctl.cryptsetup.library import require
+
+if TYPE_CHECKING:
+    from luksctl.cryptsetup._libcryptsetup import Chars, CryptDevice, Null, Out
+
+LUKS2: Final = b"LUKS2"
+_Arguments = ParamSpec("_Arguments")
+
+
+def _release(pointer: CryptDevice, path: str, owned_fds: tuple[int, ...], *, forgotten: bool) -> None:
+    lib.crypt_free(pointer)
+    for fd in owned_fds:
+        os.close(fd)
+    if forgotten:
+        warnings.warn(f"the libcryptsetup handle of {path} was never closed", ResourceWarning, stacklevel=2)
+
+
+@functools.cache
+def _prepare_library() -> None:
+    # Without a callback the library prints to stdout and stderr by itself.
+    lib.crypt_set_log_callback(ffi.NULL, lib.luksctl_on_log, ffi.NULL)
+    lib.crypt_set_debug_level(lib.CRYPT_DEBUG_NONE)
+    # Tokens are data to us: a plug-in of the system would run as root because of a word in a header.
+    lib.crypt_token_external_disable()
+
+
+@final
+class Handle:
+    """Own one crypt_device; used by the thread that made it until `close()`.
+
+    Forgetting `close()` frees it at garbage collection, with a ResourceWarning.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_finalizer",
+        "_metadata",
+        "_pointer",
+        "_release",
+        "_state",
+        "_thread",
+        "bounds",
+        "in_memory",
+        "path",
+    )
+
+    def __init__(self, pointer: CryptDevice, path: str, bounds: KdfBounds, owned_fds: tuple[int, ...] = ()) -> None:
+        self.path = path
+        self.bounds = bounds
+        self.in_memory = bool(owned_fds)
+        self._pointer = pointer
+        self._thread = threading.get_ident()
+        self._metadata: dict[str, Any] | None = None
+        self._state = CallState()
+        self._release = functools.partial(_release, pointer, path, owned_fds)
+        self._finalizer = weakref.finalize(self, self._release, forgotten=True)
+        lib.crypt_set_log_callback(pointer, lib.luksctl_on_log, self._state.userdata)
+
+    @property
+    def closed(self) -> bool:
+        """Tell whether the handle was given back."""
+        return not self._finalizer.alive
+
+    @property
+    def pointer(self) -> CryptDevice:
+        """Return the C handle; ValueError after `close()`, RuntimeError in another thread than the one that made it."""
+        if self.closed:
+            raise ValueError(f"the libcryptsetup handle of {self.path} is closed")
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f"the libcryptsetup handle of {self.path} belongs to another thread")
+        return self._pointer
+
+    def close(self) -> None:
+        """Free the handle; a second call does nothing."""
+        if self._finalizer.detach() is not None:
+            self._release(forgotten=False)
+
+    def run(
+        self,
+        operation: Operation,
+        function: Callable[Concatenate[CryptDevice, _Arguments], int],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> int:
+        """Call `function` on the handle; return its result, raise what it stands for, or what a callback raised."""
+        pointer = self.pointer
+        self._state.begin()
+        rc = function(pointer, *args, **kwargs)
+        self._state.finish()
+        return check(rc, operation, tuple(self._state.lines))
+
+    def change(
+        self,
+        operation: Operation,
+        function: Callable[Concatenate[CryptDevice, _Arguments], int],
+        *args: _Arguments.args,
+        **kwargs: _Arguments.kwargs,
+    ) -> int:
+        """Do as `run`, for a call that changes the header: what was read of it is read again."""
+        self._metadata = None
+        return self.run(operation, function, *args, **kwargs)
+
+    def with_progress(self, progress: ProgressCallback | None) -> CallState:
+        """Set the progress callback of the next call and return what to pass as its userdata."""
+        self._state.progress = progress
+        return self._state
+
+    def operation(self, name: str, slot: int | None = None, function: str = "") -> Operation:
+        """Return an operation on this handle's device."""
+        return Operation(name, self.path, slot, function)
+
+    def unlocking(self, name: str, slot: int | None = None) -> Operation:
+        """Return an operation in which a key may be the wrong one."""
+        return Operation(name, self.path, slot, unlocks=True)
+
+    def require(self, function: str) -> None:
+        """Raise MissingFunction unless the library has `function`."""
+        require(function)
+
+    def set_kdf(self, kdf: Kdf) -> None:
+        """Set what the next keyslot or digest costs; never benchmarks."""
+        set_kdf(self.pointer, kdf, self.operation("set the key derivation costs"))
+
+    def metadata_json(self) -> str:
+        """Return the JSON area of the loaded header (crypt_dump_json)."""
+        text: Out[Chars] = ffi.new("const char **")
+        self.run(self.operation("read the metadata", function="crypt_dump_json"), lib.crypt_dump_json, text, 0)
+        return ffi.string(text[0]).decode()
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the parsed JSON area; parsed once until something changes it."""
+        if self._metadata is None:
+            self._metadata = json.loads(self.metadata_json())
+        return self._metadata
+
+    def check_bounds(self, slot: int | None) -> None:
+        """Raise KdfOutOfBounds if unlocking `slot` (None: any) would cost more than the bounds allow."""
+        self.bounds.check(self.metadata(), slot, self.path)
+
+    def check_digests(self) -> None:
+        """Raise KdfOutOfBounds if verifying a volume key would cost more than the bounds allow."""
+        self.bounds.check_digests(self.metadata(), self.path)
+
+
+def make_handle(
+    init: Callable[[Out[CryptDevice]], int], operation: Operation, bounds: KdfBounds, owned_fds: tuple[int, ...] = ()
+) -> Handle:
+    """Make a handle by one of the crypt_init functions; `owned_fds` are closed with it, or at once if it fails."""
+    _prepare_library()
+    state = thread_state()
+    state.begin()
+    out = ffi.new("struct crypt_device **")
+    try:
+        rc = init(out)
+        state.finish()
+        check(rc, operation, tuple(state.lines))
+    except BaseException:
+        for fd in owned_fds:
+            os.close(fd)
+        raise
+    return Handle(out[0], operation.subject, bounds, owned_fds)
+
+
+def optional_text(text: str | None) -> bytes | Null:
+    """Return `text` as C wants it, NULL for None."""
+    return ffi.NULL if text is None else text.encode()

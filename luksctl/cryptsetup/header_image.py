@@ -1,0 +1,70 @@
+"""A checked copy of a header in memory: what is looked at and opened when nothing on the medium may change.
+
+libcryptsetup writes while it loads a header whose copies differ. Loading the image instead lets it repair memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from luksctl.cryptsetup.metadata import parse_metadata
+from luksctl.cryptsetup.ondisk import Pread, read_copies
+from luksctl.errors import DeviceError
+from luksctl.model.header import HeaderCopies, LuksHeader
+from luksctl.units import MIB
+
+# libcryptsetup's own limit of the keyslots area (LUKS2_MAX_KEYSLOTS_SIZE).
+_MAX_KEYSLOTS_BYTES: Final = 128 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderImage:
+    """The valid, newer header copy of a device and the key areas that it names, as (offset, bytes)."""
+
+    copies: HeaderCopies
+    header: LuksHeader
+    size_bytes: int
+    pieces: tuple[tuple[int, bytes], ...] = field(repr=False)
+
+    def to_memfd(self) -> int:
+        """Return a new memory file that reads like the head of the device; the caller closes it."""
+        fd = os.memfd_create("luks2-header", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(fd, self.size_bytes)
+            for offset, piece in self.pieces:
+                os.pwrite(fd, piece, offset)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
+
+
+def copy_header(pread: Pread, size_bytes: int) -> HeaderImage:
+    """Read the valid, newer header copy of a device of `size_bytes`, and the key area of each of its keyslots.
+
+    Raises DeviceError when no copy is valid, or when an area lies outside the header. Writes nothing.
+    """
+    copies = read_copies(pread, size_bytes)
+    best = copies.best
+    if best is None:
+        raise DeviceError(f"there is no valid LUKS2 header ({copies.state.value})", operation="copy the header")
+    offset = next(copy.offset_bytes for copy in (copies.first, copies.second) if copy and copy.header == best)
+    metadata = parse_metadata(json.loads(best.json))
+    begin = 2 * best.header_size_bytes
+    end = begin + min(metadata.keyslots_size_bytes, _MAX_KEYSLOTS_BYTES)
+    pieces = [(offset, pread(offset, best.header_size_bytes))]
+    for area in metadata.areas:
+        if not begin <= area.offset_bytes <= area.offset_bytes + area.size_bytes <= min(end, size_bytes):
+            raise DeviceError("the key area lies outside the header", slot=area.slot, operation="copy the header")
+        pieces.append((area.offset_bytes, pread(area.offset_bytes, area.size_bytes)))
+    if read_copies(_memory(*pieces[0]), size_bytes).best != best:
+        raise DeviceError("the header changed while it was read", operation="copy the header")
+    return HeaderImage(copies, best, end, tuple(pieces))
+
+
+def _memory(start: int, data: bytes) -> Pread:
+    """Return a reader of nothing but `data`, which lies at `start`."""
+    return lambda offset, length: data[offset - start : offset - start + length] if offset >= start else b""

@@ -1,0 +1,114 @@
+"""Key derivation: what it shall cost, and how much cost of a header made by others is accepted."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from luksctl.cryptsetup._libcryptsetup import ffi, lib
+from luksctl.cryptsetup.failure import Operation, check
+from luksctl.errors import KdfOutOfBounds
+from luksctl.model.config import KdfCost
+from luksctl.units import GIB, KIB
+
+if TYPE_CHECKING:
+    from luksctl.cryptsetup._libcryptsetup import CryptDevice
+
+
+@dataclass(frozen=True, slots=True)
+class Pbkdf2Cost:
+    """PBKDF2 with `iterations` (at least 1000) of `hash`."""
+
+    iterations: int
+    hash: str = "sha256"
+
+
+# KdfCost is Argon2id.
+Kdf = KdfCost | Pbkdf2Cost
+
+# The digest covers a random key of 256 bits or more, so iterations add nothing but time to every unlock. The library
+# would benchmark it to 60-100 ms, and it cannot be lowered after the format.
+CHEAP_DIGEST: Final = Pbkdf2Cost(1000)
+
+
+@dataclass(frozen=True, slots=True)
+class KdfBounds:
+    """The largest costs that an unlock accepts from a header.
+
+    The defaults take everything that cryptsetup writes with up to a minute of `--iter-time`, and stop a forged header
+    at one that would run for minutes: a running key derivation cannot be interrupted. `max_work_kib` bounds Argon2's
+    time times memory (128 GiB: about 80 s on one old core), memory is the library's own maximum.
+    """
+
+    max_time: int = 4096
+    max_memory_kib: int = 4 * GIB // KIB
+    max_work_kib: int = 128 * GIB // KIB
+    max_threads: int = 4
+    max_iterations: int = 100_000_000
+    max_digest_iterations: int = 10_000_000
+    max_af_stripes: int = 4000
+
+    def check(self, metadata: Mapping[str, Any], slot: int | None, subject: str) -> None:
+        """Raise KdfOutOfBounds unless the digests and keyslot `slot` (None: every one) stay within the bounds.
+
+        `metadata` is the parsed JSON area of a LUKS2 header. A slot that is not there is not an error here.
+        """
+        self.check_digests(metadata, subject)
+        for number, keyslot in sorted(metadata["keyslots"].items()):
+            if keyslot["type"] == "luks2" and slot in (None, int(number)):
+                self._check_keyslot(keyslot, (f"keyslot {number}", subject, int(number)))
+
+    def check_digests(self, metadata: Mapping[str, Any], subject: str) -> None:
+        """Raise KdfOutOfBounds unless the digests stay within the bounds: all that an unlock by volume key computes."""
+        for number, digest in sorted(metadata["digests"].items()):
+            limits = {"iterations": self.max_digest_iterations}
+            self._compare(digest, limits, (f"digest {number}", subject, None))
+
+    def _check_keyslot(self, keyslot: Mapping[str, Any], place: tuple[str, str, int | None]) -> None:
+        kdf = keyslot["kdf"]
+        self._compare(keyslot["af"], {"stripes": self.max_af_stripes}, place)
+        if kdf["type"] == "pbkdf2":
+            self._compare(kdf, {"iterations": self.max_iterations}, place)
+            return
+        self._compare(kdf, {"time": self.max_time, "memory": self.max_memory_kib, "cpus": self.max_threads}, place)
+        self._compare(
+            {"time times memory": kdf["time"] * kdf["memory"]}, {"time times memory": self.max_work_kib}, place
+        )
+
+    def _compare(self, costs: Mapping[str, Any], limits: dict[str, int], place: tuple[str, str, int | None]) -> None:
+        what, subject, slot = place
+        for name, limit in limits.items():
+            value = costs.get(name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+                raise KdfOutOfBounds(
+                    f"the header asks for {name} {value!r} in {what}, outside 1 to {limit}",
+                    errno=errno.E2BIG,
+                    volume=subject,
+                    slot=slot,
+                    operation="check the key derivation costs",
+                    hint="the header was damaged or forged; restore it from a backup",
+                )
+
+
+def set_kdf(pointer: CryptDevice, kdf: Kdf, operation: Operation) -> None:
+    """Set what the next keyslot or digest written by the handle costs; never benchmarks (crypt_set_pbkdf_type)."""
+    match kdf:
+        case KdfCost(time, memory_kib, threads):
+            name, hash_name, iterations = b"argon2id", b"sha256", time
+        case Pbkdf2Cost(iterations, hash_text):
+            name, hash_name, memory_kib, threads = b"pbkdf2", hash_text.encode(), 0, 0
+    kdf_name, kdf_hash = ffi.new("char[]", name), ffi.new("char[]", hash_name)
+    parameters = ffi.new(
+        "struct crypt_pbkdf_type *",
+        {
+            "type": kdf_name,
+            "hash": kdf_hash,
+            "iterations": iterations,
+            "max_memory_kb": memory_kib,
+            "parallel_threads": threads,
+            "flags": lib.CRYPT_PBKDF_NO_BENCHMARK,
+        },
+    )
+    check(lib.crypt_set_pbkdf_type(pointer, parameters), operation)

@@ -1,0 +1,101 @@
+"""Which functions the installed libcryptsetup and libblkid have, and which version brings the others."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from enum import IntEnum
+from errno import ENOSYS
+from typing import Final
+
+from luksctl.cryptsetup._libcryptsetup import ffi, lib
+from luksctl.errors import DeviceError, MissingFunction
+
+OLDEST_SUPPORTED: Final = "2.4"
+
+
+class Library(IntEnum):
+    """The two libraries of the table."""
+
+    CRYPTSETUP = 0
+    BLKID = 1
+
+
+_PACKAGES: Final = {Library.CRYPTSETUP: "libcryptsetup12", Library.BLKID: "libblkid1"}
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryFunction:
+    """One declared function: `since` is the version of its library that brought it."""
+
+    name: str
+    since: str
+    library: Library
+    index: int
+
+    @property
+    def present(self) -> bool:
+        """Tell whether the opened library has it; opens the library if nobody did."""
+        return bool(lib.luksctl_function_present(self.index))
+
+
+@functools.cache
+def functions() -> dict[str, LibraryFunction]:
+    """Return every declared function by name."""
+    found = {}
+    for index in range(lib.luksctl_function_count()):
+        name = ffi.string(lib.luksctl_function_name(index)).decode("ascii")
+        since = ffi.string(lib.luksctl_function_since(index)).decode("ascii")
+        found[name] = LibraryFunction(name, since, Library(lib.luksctl_function_library(index)), index)
+    return found
+
+
+def has(name: str) -> bool:
+    """Tell whether the installed library has the function `name`; KeyError if nobody declared it."""
+    return functions()[name].present
+
+
+def require(name: str) -> None:
+    """Raise MissingFunction, naming the version that brings it, unless the library has the function `name`."""
+    function = functions()[name]
+    if not function.present:
+        raise missing(function)
+
+
+def missing(function: LibraryFunction) -> MissingFunction:
+    """Return the error for a call of `function`, which the library lacks."""
+    reason = open_error(function.library)
+    library = _library_name(function.library)
+    package = _PACKAGES[function.library]
+    if reason:
+        return MissingFunction(
+            f"{library} cannot be opened ({reason})",
+            errno=ENOSYS,
+            hint=f"install {package} ({OLDEST_SUPPORTED} or newer)",
+        )
+    return MissingFunction(
+        f"this {library} has no {function.name}, which comes with {library} {function.since}",
+        errno=ENOSYS,
+        hint=f"install {package} {function.since} or newer",
+    )
+
+
+def open_library(library: Library, soname: str | None = None) -> None:
+    """Open `soname` (None: the usual one) as `library` for the whole process, in place of what was open before.
+
+    Call it, if at all, before the first handle is made. Raises DeviceError when the file does not open.
+    """
+    name = ffi.NULL if soname is None else soname.encode()
+    if lib.luksctl_open(library, name) < 0:
+        raise DeviceError(
+            f"{_library_name(library)} cannot be opened ({open_error(library)})", hint=f"install {_PACKAGES[library]}"
+        )
+
+
+def open_error(library: Library) -> str:
+    """Return why `library` did not open, or an empty text."""
+    return ffi.string(lib.luksctl_open_error(library)).decode(errors="replace")
+
+
+def _library_name(library: Library) -> str:
+    return f"lib{library.name.lower()}"

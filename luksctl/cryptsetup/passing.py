@@ -1,0 +1,24 @@
+"""How a Secret goes to C: its own memory, never a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from luksctl.cryptsetup._libcryptsetup import ffi
+from luksctl.secret import Secret
+
+if TYPE_CHECKING:
+    from luksctl.cryptsetup._libcryptsetup import Chars
+
+
+@contextmanager
+def chars_of(secret: Secret) -> Iterator[Chars]:
+    """Lend the bytes of `secret` to C for the length of the `with`."""
+    with secret.view() as view:
+        chars = ffi.from_buffer(view)
+        try:
+            yield chars
+        finally:
+            ffi.release(chars)
