@@ -8,6 +8,7 @@ from typing import Final
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
+from luksctl.config.block import is_merge_key
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
 from luksctl.config.yamltext import BYTE_ORDER_MARK, decode, load_documents
@@ -15,7 +16,7 @@ from luksctl.config.yamltext import BYTE_ORDER_MARK, decode, load_documents
 REDACTED: Final = "REDACTED"
 _KEY_LIST: Final = "keys"
 _STATIC: Final = "static"
-_PASSPHRASE: Final = "passphrase"
+_FIELD: Final = "passphrase"
 # A node's marks include its anchor and tag; these stay.
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*(?:\s+|#[^\r\n]*)+)*")
 
@@ -85,7 +86,7 @@ def _below_static(root: Node, *, everything: bool) -> Iterator[ScalarNode]:
     if not isinstance(root, MappingNode):
         return
     for key, value in root.value:
-        if isinstance(key, ScalarNode) and nearest(key.value, (_PASSPHRASE,)):
+        if isinstance(key, ScalarNode) and nearest(key.value, (_FIELD,)):
             yield from _scalars(value)
 
 
@@ -102,7 +103,7 @@ def _scalars(root: Node) -> Iterator[ScalarNode]:
             yield node
         elif isinstance(node, MappingNode):
             for key, value in node.value:
-                named = isinstance(key, ScalarNode) and nearest(key.value, (_PASSPHRASE,)) is not None
-                pending += [value] if named else [key, value]
+                named = isinstance(key, ScalarNode) and nearest(key.value, (_FIELD,)) is not None
+                pending += [value] if named or is_merge_key(key) else [key, value]
         elif isinstance(node, CollectionNode):
             pending += node.value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Final
 
 from yaml.nodes import MappingNode
@@ -173,11 +172,8 @@ def _read_timeouts(block: Block | None) -> Timeouts:
     if block is None:
         return Timeouts()
     block.refuse_unknown(tuple(_TIMEOUTS))
-    seconds = {field.name: float(field.default) for field in fields(Timeouts)}
-    for name, field_name in _TIMEOUTS.items():
-        read_s = _read_duration_s(block, name)
-        seconds[field_name] = seconds[field_name] if read_s is None else read_s
-    timeouts = Timeouts(**seconds)
+    read = {field: _read_duration_s(block, name) for name, field in _TIMEOUTS.items()}
+    timeouts = Timeouts(**{field: duration_s for field, duration_s in read.items() if duration_s is not None})
     if timeouts.retry_min_s > timeouts.retry_max_s:
         block.error("retryMin", f"retryMin ({timeouts.retry_min_s:g} s) is above retryMax ({timeouts.retry_max_s:g} s)")
     return timeouts
