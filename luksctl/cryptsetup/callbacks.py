@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
+from luksctl.cryptsetup.failure import Log
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Chars, Handle
@@ -39,7 +40,7 @@ ProgressCallback = Callable[[Progress], None]
 class CallState:
     """What one handle's running call said, and what its callbacks raised."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: list[tuple[int, str]] = field(default_factory=list)
     progress: ProgressCallback | None = None
     error: BaseException | None = None
     userdata: Handle = field(init=False, repr=False)
@@ -58,10 +59,15 @@ class CallState:
         if error is not None:
             raise error
 
-    def add_line(self, line: str) -> None:
+    def add_line(self, level: int, line: str) -> None:
         """Keep one log line; the first hundred count."""
         if line and len(self.lines) < _MAX_LINES:
-            self.lines.append(line)
+            self.lines.append((level, line))
+
+    def log(self) -> Log:
+        """Return what the call logged."""
+        errors = (line for level, line in self.lines if level == lib.CRYPT_LOG_ERROR)
+        return Log(tuple(line for _, line in self.lines), next(errors, None))
 
 
 class _ThreadState(threading.local):
@@ -95,7 +101,7 @@ def _keep_error(_kind: type[BaseException], value: BaseException, trace: object)
 def luksctl_on_log(level: int, msg: Chars, usrptr: Handle) -> None:
     """Keep one log line of the handle; debug lines are not asked for."""
     if level >= lib.CRYPT_LOG_NORMAL:
-        _state_of(usrptr).add_line(ffi.string(msg).decode(errors="replace").strip())
+        _state_of(usrptr).add_line(level, ffi.string(msg).decode(errors="replace").strip())
 
 
 @ffi.def_extern(error=1, onerror=_keep_error)

@@ -8,22 +8,23 @@ from types import TracebackType
 from typing import TYPE_CHECKING, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
+from luksctl.cryptsetup.callbacks import ProgressCallback
 from luksctl.cryptsetup.failure import Operation
 from luksctl.cryptsetup.formatting import FormatParameters, format_device
 from luksctl.cryptsetup.handle import LUKS2, Handle, make_handle
 from luksctl.cryptsetup.header import Header
 from luksctl.cryptsetup.header_image import HeaderImage
-from luksctl.cryptsetup.kdf import CHEAP_DIGEST, KdfBounds
+from luksctl.cryptsetup.kdf import CHEAP_DIGEST, DEFAULT_BOUNDS, KdfBounds
 from luksctl.cryptsetup.keyslots import ANY_SLOT, Keyslots
 from luksctl.cryptsetup.mappings import Mappings
 from luksctl.cryptsetup.passing import chars_of
+from luksctl.cryptsetup.reencryption import Reencryption
 from luksctl.cryptsetup.tokens import Tokens
+from luksctl.cryptsetup.wiping import WipePattern, wipe_range
 from luksctl.secret import Secret
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import CryptDevice, Out
-
-DEFAULT_BOUNDS = KdfBounds()
 
 
 @final
@@ -35,12 +36,13 @@ class Device:
     library's own log lines.
     """
 
-    __slots__ = ("_handle", "header", "keyslots", "mappings", "tokens")
+    __slots__ = ("_handle", "header", "keyslots", "mappings", "reencryption", "tokens")
 
     _handle: Handle
     header: Header
     keyslots: Keyslots
     mappings: Mappings
+    reencryption: Reencryption
     tokens: Tokens
 
     def __init__(self) -> None:
@@ -53,6 +55,7 @@ class Device:
         device.header = Header(handle)
         device.keyslots = Keyslots(handle)
         device.mappings = Mappings(handle)
+        device.reencryption = Reencryption(handle)
         device.tokens = Tokens(handle)
         return device
 
@@ -111,7 +114,11 @@ class Device:
     @classmethod
     def active(cls, name: str, *, bounds: KdfBounds = DEFAULT_BOUNDS) -> Device:
         """Open the device below the active /dev/mapper/`name` (crypt_init_by_name)."""
-        return cls._initialised(lambda out: lib.crypt_init_by_name(out, name.encode()), name, bounds, load=False)
+        handle = make_handle(
+            lambda out: lib.crypt_init_by_name(out, name.encode()), Operation("look at the mapping", name), bounds
+        )
+        handle.set_kdf(CHEAP_DIGEST)
+        return cls._make(handle)
 
     def __enter__(self) -> Device:
         return self
@@ -194,3 +201,17 @@ class Device:
         handle.check_digests()
         with chars_of(volume_key) as chars:
             handle.run(handle.unlocking("verify the volume key"), lib.crypt_volume_key_verify, chars, len(volume_key))
+
+    def wipe(
+        self,
+        pattern: WipePattern,
+        *,
+        offset_bytes: int,
+        length_bytes: int,
+        progress: ProgressCallback | None = None,
+    ) -> None:
+        """Overwrite `length_bytes` from `offset_bytes` on the data device, both multiples of 512, and sync.
+
+        An exception in `progress`, or Ctrl-C, stops it and is raised. Cut: part of it is overwritten (crypt_wipe).
+        """
+        wipe_range(self._handle, pattern, offset_bytes, length_bytes, progress)

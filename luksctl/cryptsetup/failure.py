@@ -25,6 +25,16 @@ class Operation:
     unlocks: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What libcryptsetup logged during a call, and the first line of it that is an error."""
+
+    lines: tuple[str, ...] = ()
+    first_error: str | None = None
+
+
+NO_LOG: Final = Log()
+
 # errno → what it means when libcryptsetup logged nothing itself, and what to do about it.
 _MEANINGS: Final[dict[int, tuple[str, str | None]]] = {
     errno.EPERM: ("the key does not open it", None),
@@ -41,7 +51,7 @@ _MEANINGS: Final[dict[int, tuple[str, str | None]]] = {
 }
 
 
-def check(rc: int, operation: Operation, log: tuple[str, ...] = ()) -> int:
+def check(rc: int, operation: Operation, log: Log = NO_LOG) -> int:
     """Return `rc` unless it is negative; raise the error that it stands for, with the library's own log lines."""
     if rc >= 0:
         return rc
@@ -49,12 +59,12 @@ def check(rc: int, operation: Operation, log: tuple[str, ...] = ()) -> int:
     if number == errno.ENOSYS and operation.function and not functions()[operation.function].present:
         raise missing(functions()[operation.function])
     default, hint = _MEANINGS.get(number, (os.strerror(number), None))
-    cause = log[0].rstrip(".") if log else default
+    cause = default if log.first_error is None else log.first_error.rstrip(".")
     kind = SlotPassphraseRejected if number == errno.EPERM and operation.unlocks else CryptsetupError
     raise kind(
         f"{cause} ({errno.errorcode.get(number, number)})",
         errno=number,
-        log=log,
+        log=log.lines,
         volume=operation.subject,
         slot=operation.slot,
         operation=operation.name,

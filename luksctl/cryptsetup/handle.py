@@ -8,7 +8,8 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
@@ -19,6 +20,7 @@ from luksctl.cryptsetup.library import require
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Chars, CryptDevice, Null, Out
+    from luksctl.cryptsetup._libcryptsetup import Handle as UserData
 
 LUKS2: Final = b"LUKS2"
 _Arguments = ParamSpec("_Arguments")
@@ -33,7 +35,8 @@ def _release(pointer: CryptDevice, path: str, owned_fds: tuple[int, ...], *, for
 
 
 @functools.cache
-def _prepare_library() -> None:
+def prepare_library() -> None:
+    """Make the library quiet and without plug-ins, once per process; before any call that can log."""
     # Without a callback the library prints to stdout and stderr by itself.
     lib.crypt_set_log_callback(ffi.NULL, lib.luksctl_on_log, ffi.NULL)
     lib.crypt_set_debug_level(lib.CRYPT_DEBUG_NONE)
@@ -50,6 +53,7 @@ class Handle:
 
     __slots__ = (
         "__weakref__",
+        "_busy",
         "_finalizer",
         "_metadata",
         "_pointer",
@@ -67,6 +71,7 @@ class Handle:
         self.in_memory = bool(owned_fds)
         self._pointer = pointer
         self._thread = threading.get_ident()
+        self._busy = False
         self._metadata: dict[str, Any] | None = None
         self._state = CallState()
         self._release = functools.partial(_release, pointer, path, owned_fds)
@@ -80,17 +85,28 @@ class Handle:
 
     @property
     def pointer(self) -> CryptDevice:
-        """Return the C handle; ValueError after `close()`, RuntimeError in another thread than the one that made it."""
+        """Return the C handle.
+
+        ValueError after `close()`; RuntimeError in another thread than the one that made it, or inside a callback.
+        """
         if self.closed:
             raise ValueError(f"the libcryptsetup handle of {self.path} is closed")
-        if threading.get_ident() != self._thread:
-            raise RuntimeError(f"the libcryptsetup handle of {self.path} belongs to another thread")
+        self._check_free()
         return self._pointer
 
     def close(self) -> None:
-        """Free the handle; a second call does nothing."""
+        """Free the handle; a second call does nothing. RuntimeError where it may not be used either."""
+        if not self.closed:
+            self._check_free()
         if self._finalizer.detach() is not None:
             self._release(forgotten=False)
+
+    def _check_free(self) -> None:
+        # Freeing or using it while C works on it, without the GIL, would be a use after free.
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f"the libcryptsetup handle of {self.path} belongs to another thread")
+        if self._busy:
+            raise RuntimeError(f"the libcryptsetup handle of {self.path} is at work: not from a callback")
 
     def run(
         self,
@@ -102,9 +118,13 @@ class Handle:
         """Call `function` on the handle; return its result, raise what it stands for, or what a callback raised."""
         pointer = self.pointer
         self._state.begin()
-        rc = function(pointer, *args, **kwargs)
+        self._busy = True
+        try:
+            rc = function(pointer, *args, **kwargs)
+        finally:
+            self._busy = False
         self._state.finish()
-        return check(rc, operation, tuple(self._state.lines))
+        return check(rc, operation, self._state.log())
 
     def change(
         self,
@@ -117,10 +137,14 @@ class Handle:
         self._metadata = None
         return self.run(operation, function, *args, **kwargs)
 
-    def with_progress(self, progress: ProgressCallback | None) -> CallState:
-        """Set the progress callback of the next call and return what to pass as its userdata."""
+    @contextmanager
+    def progress_to(self, progress: ProgressCallback | None) -> Iterator[UserData]:
+        """Send the progress of the calls inside the `with` to `progress`; give what C must hand to the callback."""
         self._state.progress = progress
-        return self._state
+        try:
+            yield self._state.userdata
+        finally:
+            self._state.progress = None
 
     def operation(self, name: str, slot: int | None = None, function: str = "") -> Operation:
         """Return an operation on this handle's device."""
@@ -159,18 +183,23 @@ class Handle:
         self.bounds.check_digests(self.metadata(), self.path)
 
 
+def run_without_handle(operation: Operation, call: Callable[[], int]) -> int:
+    """Make a call that has no handle; return its result, or raise what it stands for."""
+    prepare_library()
+    state = thread_state()
+    state.begin()
+    rc = call()
+    state.finish()
+    return check(rc, operation, state.log())
+
+
 def make_handle(
     init: Callable[[Out[CryptDevice]], int], operation: Operation, bounds: KdfBounds, owned_fds: tuple[int, ...] = ()
 ) -> Handle:
     """Make a handle by one of the crypt_init functions; `owned_fds` are closed with it, or at once if it fails."""
-    _prepare_library()
-    state = thread_state()
-    state.begin()
     out = ffi.new("struct crypt_device **")
     try:
-        rc = init(out)
-        state.finish()
-        check(rc, operation, tuple(state.lines))
+        run_without_handle(operation, lambda: init(out))
     except BaseException:
         for fd in owned_fds:
             os.close(fd)

@@ -92,6 +92,9 @@ class KdfBounds:
                 )
 
 
+DEFAULT_BOUNDS: Final = KdfBounds()
+
+
 def set_kdf(pointer: CryptDevice, kdf: Kdf, operation: Operation) -> None:
     """Set what the next keyslot or digest written by the handle costs; never benchmarks (crypt_set_pbkdf_type)."""
     match kdf:

@@ -92,6 +92,11 @@ def open_library(library: Library, soname: str | None = None) -> None:
         )
 
 
+def disable_metadata_locking() -> None:
+    """Stop locking headers in this process: for an initrd whose /run cannot be written (crypt_metadata_locking)."""
+    lib.crypt_metadata_locking(ffi.NULL, 0)
+
+
 def open_error(library: Library) -> str:
     """Return why `library` did not open, or an empty text."""
     return ffi.string(lib.luksctl_open_error(library)).decode(errors="replace")

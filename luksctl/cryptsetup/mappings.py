@@ -9,7 +9,8 @@ from enum import IntEnum, IntFlag
 from typing import Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
-from luksctl.cryptsetup.handle import Handle
+from luksctl.cryptsetup.failure import Operation
+from luksctl.cryptsetup.handle import Handle, run_without_handle
 from luksctl.cryptsetup.keyslots import ANY_SLOT
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.errors import CryptsetupError
@@ -195,4 +196,11 @@ class Mappings:
 
 def mapping_status(name: str) -> MappingStatus:
     """Tell whether /dev/mapper/`name` is active, without a device at hand."""
-    return MappingStatus(lib.crypt_status(ffi.NULL, name.encode()))
+    operation = Operation(f"look at {name}", name)
+    return MappingStatus(run_without_handle(operation, lambda: lib.crypt_status(ffi.NULL, name.encode())))
+
+
+def deactivate(name: str, *, flags: DeactivateFlag = AT_ONCE) -> None:
+    """Close /dev/mapper/`name`, without a device at hand; CryptsetupError if it is not active or in use."""
+    operation = Operation(f"close {name}", name)
+    run_without_handle(operation, lambda: lib.crypt_deactivate_by_name(ffi.NULL, name.encode(), flags))
