@@ -64,6 +64,10 @@ class NodeRecord:
         """Return the record without the intent of `volume`."""
         return replace(self, intents=tuple(intent for intent in self.intents if intent.volume != volume))
 
+    def with_machine_check(self, check: MachineCheck) -> NodeRecord:
+        """Return the record that knows this machine by `check`."""
+        return replace(self, machine_check=check)
+
     def with_finished(self, volume: str, partition: str, *, encrypted: bool) -> NodeRecord:
         """Return the record after the first format of `volume` ended: no intent, partition and encryption noted."""
         others = tuple(entry for entry in self.partitions if entry[0] != volume)

@@ -126,7 +126,7 @@ class Disks(Protocol):
     def make_filesystem(
         self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
     ) -> None:
-        """Make the filesystem within `size_bytes` and sync. Cut: a torn filesystem."""
+        """Make the filesystem within `size_bytes` (0: all of it) and sync. Cut: a torn filesystem."""
 
 
 class MetaStore(Protocol):

@@ -84,7 +84,7 @@ def _bring_up_state(node: Node, config: MachineConfig, format_refusal: str | Non
 
 
 def _mounted_state(node: Node) -> str:
-    """Start STATE's mount and return its directory. EPHEMERAL's stage fails until STATE holds a config: not yet ours."""
+    """Have systemd mount STATE and return its directory."""
     mount_point = node.settings.volume(STATE).mount_point
     if mount_point is None:
         raise NotConverged("STATE has no mount point in the settings, so no config can be stored in it")

@@ -35,15 +35,6 @@ class System(Protocol):
     def sleep(self, seconds: float) -> None:
         """Wait."""
 
-    def machine_check_matches(self) -> bool | None:
-        """Tell whether META's machine check fits this machine; None without one or without a UUID."""
-
-    def note_machine(self) -> None:
-        """Record this machine's check in META, unless one is there."""
-
-    def wait_for_change(self, timeout_s: float) -> None:
-        """Return when a block device event came, or after `timeout_s`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -64,10 +55,14 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Everything a flow needs; `announce` is called after every step."""
+    """Everything a flow needs.
+
+    `announce` is called after every step. `note_machine` records in META which machine this is, unless it is there.
+    """
 
     settings: Settings
     ports: Ports
     system: System
     paths: Paths
     announce: Callable[[Done], None]
+    note_machine: Callable[[], None]

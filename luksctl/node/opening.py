@@ -84,7 +84,7 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
         case _:
             raise Refused(f"{type(observed).__name__} after converging", volume=desired.volume)
     if _used_node_id(steps, desired):
-        node.system.note_machine()
+        node.note_machine()
     return report
 
 

@@ -10,6 +10,8 @@ import hashlib
 
 from luksctl.errors import LuksctlError
 from luksctl.model.config import EPHEMERAL, META, STATE
+from luksctl.model.observed import Missing
+from luksctl.model.probe import Device
 from luksctl.node.boot import open_volume
 from luksctl.node.node import Node
 from luksctl.node.report import Report
@@ -22,7 +24,7 @@ def retry(node: Node, volume: str) -> Report:
     """Return once `volume` is open and its mount (and that of EPHEMERAL after STATE) was started; may take for ever."""
     failed_with = ""
     for wait_s in back_off(node.settings.timeouts):
-        node.system.wait_for_change(wait_s)
+        _wait(node, volume, wait_s)
         fingerprint = _circumstances(node, volume)
         if fingerprint == failed_with:
             continue
@@ -36,6 +38,15 @@ def retry(node: Node, volume: str) -> Report:
         start_mounts(node, volume)
         return report
     raise AssertionError("back_off never ends")
+
+
+def _wait(node: Node, volume: str, wait_s: float) -> None:
+    """Wait for a missing device to appear, or for as long as the back-off says."""
+    settings = node.settings.volume(volume)
+    if isinstance(node.ports.disks.find(volume, settings, timeout_s=0), Missing):
+        node.ports.disks.find(volume, settings, timeout_s=wait_s)
+    else:
+        node.system.sleep(wait_s)
 
 
 def start_mounts(node: Node, volume: str) -> None:
@@ -54,8 +65,7 @@ def _circumstances(node: Node, volume: str) -> str:
     for name in (META, volume):
         found = node.ports.disks.find(name, node.settings.volume(name), timeout_s=0)
         digest.update(repr(found).encode())
-        path = getattr(found, "path", None)
-        if path is not None and name == volume:
+        if isinstance(found, Device) and name == volume:
             digest.update(repr(node.ports.disks.header_copies(found)).encode())
     digest.update(repr(node.ports.meta.load().record).encode())
     try:

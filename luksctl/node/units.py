@@ -94,7 +94,9 @@ def escape_path(path: str) -> str:
     for position, character in enumerate(trimmed):
         if character == "/":
             escaped.append("-")
-        elif character.isascii() and (character.isalnum() or character in ":_") or (character == "." and position > 0):
+        elif (character.isascii() and (character.isalnum() or character in ":_")) or (
+            character == "." and position > 0
+        ):
             escaped.append(character)
         else:
             escaped.extend(f"\\x{byte:02x}" for byte in character.encode())

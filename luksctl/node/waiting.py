@@ -58,5 +58,5 @@ def until(node: Node, deadline: Deadline, attempt: Callable[[], Result]) -> Resu
         except TRANSIENT:
             if deadline.left_s <= 0:
                 raise
-        node.system.wait_for_change(min(wait_s, deadline.left_s))
+        node.system.sleep(min(wait_s, deadline.left_s))
     raise AssertionError("back_off never ends")

@@ -1,0 +1,124 @@
+"""The Headers port over this library: every call opens the device afresh, so no handle ever grows stale.
+
+What only reads works on a copy of the header in memory, since libcryptsetup mends a damaged copy while it loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from luksctl.cryptsetup.device import Device
+from luksctl.cryptsetup.formatting import FormatParameters
+from luksctl.cryptsetup.header_image import copy_header
+from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS, KdfBounds
+from luksctl.cryptsetup.mappings import ActivateFlag, deactivate
+from luksctl.errors import CryptsetupError
+from luksctl.model import probe
+from luksctl.model.config import DEFAULT_CIPHER, KdfCost
+from luksctl.model.ports import Activation, HeaderFormat
+from luksctl.secret import Secret
+from luksctl.units import KIB, MIB
+
+# (path, offset, length) → the bytes on the medium there.
+MediumRead = Callable[[str, int, int], bytes]
+
+# Both layouts put the data at 16 MiB, as Talos and cryptsetup do. Talos reads 16 KiB headers only; 64 KiB hold 32
+# slots with a full TPM token each.
+_DATA_OFFSET_BYTES = 16 * MIB
+_TALOS_METADATA_BYTES = 16 * KIB
+_LARGE_METADATA_BYTES = 64 * KIB
+
+
+class LuksHeaders:
+    """libcryptsetup at work on one device; see model.ports.Headers. `read` reads the medium, not the page cache."""
+
+    def __init__(self, read: MediumRead, bounds: KdfBounds = DEFAULT_BOUNDS) -> None:
+        self._read = read
+        self._bounds = bounds
+
+    def format(self, device: probe.Device, how: HeaderFormat, volume_key: Secret) -> None:
+        """Write a new header without keyslots. Cut: zeros, random bytes, or one or two copies."""
+        metadata_size_bytes = _TALOS_METADATA_BYTES if how.talos_readable else _LARGE_METADATA_BYTES
+        parameters = FormatParameters(
+            cipher=how.encryption.cipher or DEFAULT_CIPHER,
+            volume_key_size_bytes=len(volume_key),
+            sector_size_bytes=how.encryption.block_size_bytes,
+            uuid=how.uuid,
+            subsystem=how.subsystem,
+            metadata_size_bytes=metadata_size_bytes,
+            keyslots_size_bytes=_DATA_OFFSET_BYTES - 2 * metadata_size_bytes,
+            data_offset_bytes=_DATA_OFFSET_BYTES,
+        )
+        with _named(device), Device.blank(device.path, bounds=self._bounds) as luks:
+            luks.format(parameters, volume_key)
+
+    def add_keyslot(self, device: probe.Device, slot: int, key: Secret, volume_key: Secret, kdf: KdfCost) -> None:
+        """Write `key` into the free `slot`, then sync. Cut: the slot is not there, or there and whole."""
+        with self._open(device) as luks:
+            luks.keyslots.add_by_volume_key(slot, key, volume_key, kdf)
+
+    def write_token(self, device: probe.Device, number: int, token: str) -> None:
+        """Write (or replace) token `number`. Cut: the old token or the new one."""
+        with self._open(device) as luks:
+            luks.tokens.set(number, token)
+
+    def test_key(self, device: probe.Device, slot: int, key: Secret) -> None:
+        """Open `slot` with `key` without activating anything. Writes nothing."""
+        with self._open_copy(device) as luks:
+            luks.test_key(key, slot=slot)
+
+    def volume_key(self, device: probe.Device, slot: int, key: Secret) -> Secret:
+        """Return the volume key that `slot` yields to `key`; one KDF run. Writes nothing."""
+        with self._open_copy(device) as luks:
+            return luks.volume_key(key, slot=slot)
+
+    def activate(self, device: probe.Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
+        """Open as /dev/mapper/`mapped_name` from a checked copy of the header. Writes nothing."""
+        flags = ActivateFlag.named(how.options)
+        if how.allow_discards:
+            flags |= ActivateFlag.ALLOW_DISCARDS
+        if how.read_only:
+            flags |= ActivateFlag.READONLY
+        with self._open_copy(device) as luks:
+            luks.mappings.activate_by_volume_key(mapped_name, volume_key, flags=flags)
+
+    def deactivate(self, mapped_name: str) -> None:
+        """Close the mapping."""
+        deactivate(mapped_name)
+
+    def clear_subsystem(self, device: probe.Device) -> None:
+        """Take the subsystem out of both header copies and sync. Cut: copy 1 without it is the newer one."""
+        with self._open(device) as luks:
+            luks.header.set_label("", "")
+
+    def repair(self, device: probe.Device) -> None:
+        """Make both copies equal to the valid, newer one: what libcryptsetup does by loading. Cut: that one stays."""
+        with self._open(device):
+            pass
+
+    @contextmanager
+    def _open(self, device: probe.Device) -> Iterator[Device]:
+        with _named(device), Device.open(device.path, bounds=self._bounds) as luks:
+            yield luks
+
+    @contextmanager
+    def _open_copy(self, device: probe.Device) -> Iterator[Device]:
+        def pread(offset: int, length: int) -> bytes:
+            return self._read(device.path, offset, length)
+
+        with _named(device):
+            image = copy_header(pread, device.size_bytes)
+            with Device.from_copy(image, device.path, bounds=self._bounds) as luks:
+                yield luks
+
+
+@contextmanager
+def _named(device: probe.Device) -> Iterator[None]:
+    """Make errors name the device in the operation: which volume it is, the caller knows."""
+    try:
+        yield
+    except CryptsetupError as error:
+        error.operation = f"{error.operation} on {device.path}"
+        error.volume = None
+        raise

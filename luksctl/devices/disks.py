@@ -1,0 +1,128 @@
+"""The Disks port: devices of this machine and what is on them, put together from the modules beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from typing import final
+
+from luksctl.devices.erase import erase_head
+from luksctl.devices.find import Finder, same_disk
+from luksctl.devices.locks import device_lock, volume_lock
+from luksctl.devices.mapping import in_use, mapping
+from luksctl.devices.medium import is_zero, open_medium, size_of
+from luksctl.devices.mkfs import make_filesystem
+from luksctl.devices.probing import SignatureProbe
+from luksctl.devices.programs import Progress
+from luksctl.devices.tree import BlockTree
+from luksctl.model.config import ByLabel, Filesystem, Settings, VolumeSettings
+from luksctl.model.header import HeaderCopies
+from luksctl.model.observed import Ambiguous, Mapping, Missing
+from luksctl.model.probe import Device, Signature
+
+Pread = Callable[[int, int], bytes]
+ReadCopies = Callable[[Pread, int], HeaderCopies]
+
+
+@final
+class SystemDisks:
+    """Devices of this machine; `read_copies` checks LUKS headers, `probe` is libblkid's."""
+
+    def __init__(  # what a port is joined from
+        self,
+        settings: Settings,
+        tree: BlockTree,
+        finder: Finder,
+        *,
+        read_copies: ReadCopies,
+        probe: SignatureProbe,
+        run_dir: str,
+        progress: Progress | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tree = tree
+        self._finder = finder
+        self._read_copies = read_copies
+        self._probe = probe
+        self._run_dir = run_dir
+        self._progress = progress
+        self._locked_disks: set[str] = set()
+
+    def find(self, volume: str, settings: VolumeSettings, *, timeout_s: float) -> Device | Missing | Ambiguous:
+        """Find the device of `volume`, waiting for it up to `timeout_s`.
+
+        Volumes sought by label alone must lie on one disk; if they do not, none of them is taken.
+        """
+        found = self._finder.find(settings.location, timeout_s=timeout_s)
+        if not isinstance(found, Device) or not _by_label_alone(settings):
+            return found
+        devices = {volume: found}
+        for name, others in self._settings.volumes:
+            if name != volume and _by_label_alone(others):
+                other = self._finder.find(others.location, timeout_s=0)
+                if isinstance(other, Device):
+                    devices[name] = other
+        return same_disk(devices) or found
+
+    def header_copies(self, device: Device) -> HeaderCopies:
+        """Read and check both LUKS header copies on the medium."""
+        with open_medium(device.path) as medium:
+            return self._read_copies(medium.read, device.size_bytes)
+
+    def signature(self, path: str) -> Signature | None:
+        """Return what libblkid finds, or None for nothing."""
+        return self._probe(path)
+
+    def is_zero(self, device: Device) -> bool:
+        """Tell whether the head and the tail that define Blank read as zeros."""
+        return is_zero(device.path, device.size_bytes)
+
+    def in_use(self, device: Device) -> str | None:
+        """Return who holds the device, or None."""
+        return in_use(device, self._tree)
+
+    def mapping(self, mapped_name: str) -> Mapping | None:
+        """Return the active mapping of that name with its backing device and what is inside, or None."""
+        found = mapping(mapped_name, self._tree)
+        return None if found is None else replace(found, signature=self._probe(found.path))
+
+    @contextmanager
+    def format_lock(self, device: Device) -> Iterator[None]:
+        """Hold the whole disk's flock around probe, format and mkfs; Busy after the lock timeout."""
+        with device_lock(device, timeout_s=self._settings.timeouts.lock_s):
+            self._locked_disks.add(device.disk)
+            try:
+                yield
+            finally:
+                self._locked_disks.discard(device.disk)
+
+    def holds_lock_of(self, disk: str) -> bool:
+        """Tell whether this object holds the flock of `disk`: whoever takes it again would wait for us."""
+        return disk in self._locked_disks
+
+    def volume_lock(self, volume: str) -> AbstractContextManager[None]:
+        """Hold our own lock of the volume; Busy after the lock timeout."""
+        return volume_lock(volume, timeout_s=self._settings.timeouts.lock_s, directory=self._run_dir)
+
+    def erase_head(self, device: Device) -> None:
+        """Zero the bytes at the head that Blank asks about, and sync."""
+        erase_head(device.path)
+
+    def make_filesystem(
+        self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
+    ) -> None:
+        """Make the filesystem within `size_bytes` (0: all of it) and sync. Cut: a torn filesystem."""
+        make_filesystem(
+            path,
+            filesystem,
+            label,
+            uuid=uuid,
+            size_bytes=size_bytes or size_of(path),
+            signature=self._probe,
+            progress=self._progress,
+        )
+
+
+def _by_label_alone(settings: VolumeSettings) -> bool:
+    return isinstance(settings.location, ByLabel) and settings.location.disk is None

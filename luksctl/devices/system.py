@@ -1,0 +1,61 @@
+"""The running machine: its mounts, its memory, its kernel arguments, its clock, and its systemd."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final, final
+
+from luksctl.devices.programs import Program, locate, run
+from luksctl.devices.tree import BlockTree
+
+SYSTEMCTL: Final = Program("systemctl", "systemd")
+# A unit we start may wait for its own deadline first.
+_UNIT_TIMEOUT_S: Final = 600.0
+
+
+@final
+class RunningSystem:
+    """What only a running system can tell or do."""
+
+    def __init__(self, tree: BlockTree, cmdline_path: str = "/proc/cmdline") -> None:
+        self._tree = tree
+        self._cmdline_path = cmdline_path
+
+    def mounted_from(self, mount_point: str) -> str | None:
+        """Return the resolved device mounted at exactly `mount_point` (the topmost one), or None."""
+        source = None
+        for number, shown, target in self._tree.mounts():
+            if target == mount_point:
+                node = f"{self._tree.roots.dev}/block/{number}"
+                source = node if os.path.exists(node) else shown
+        return None if source is None else os.path.realpath(source)
+
+    def start_unit(self, unit: str) -> None:
+        """Start a unit and wait for it; DeviceError with systemd's words when it fails."""
+        run([locate(SYSTEMCTL), "start", unit], timeout_s=_UNIT_TIMEOUT_S)
+
+    def reset_failed(self, unit: str) -> None:
+        """Forget that a unit failed; a unit that never failed is fine."""
+        run([locate(SYSTEMCTL), "reset-failed", "--", f"{unit}*"], timeout_s=_UNIT_TIMEOUT_S)
+
+    def reload_units(self) -> None:
+        """Have systemd read its unit files again."""
+        run([locate(SYSTEMCTL), "daemon-reload"], timeout_s=_UNIT_TIMEOUT_S)
+
+    def memory_kib(self) -> int:
+        """Return the machine's memory."""
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+
+    def kernel_arguments(self) -> tuple[str, ...]:
+        """Return the words of the kernel command line."""
+        with open(self._cmdline_path, encoding="utf-8", errors="surrogateescape") as source:
+            return tuple(source.read().split())
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that all processes of this boot share."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)

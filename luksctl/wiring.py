@@ -1,0 +1,179 @@
+"""The only place where real adapters are chosen and joined to the ports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from luksctl.config.settings import parse_settings
+from luksctl.cryptsetup import blkid
+from luksctl.cryptsetup.headers import LuksHeaders
+from luksctl.cryptsetup.ondisk import read_copies
+from luksctl.devices import medium
+from luksctl.devices.disks import SystemDisks
+from luksctl.devices.find import Finder
+from luksctl.devices.partition import Installer
+from luksctl.devices.system import RunningSystem
+from luksctl.devices.tree import BlockTree
+from luksctl.errors import AmbiguousDevice, ConfigError, MetaError, Problem
+from luksctl.meta.store import AdvStore
+from luksctl.model.config import META, ByImage, ConfiguredKey, KeyKind, Settings, VolumeEncryption
+from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
+from luksctl.model.observed import Ambiguous, Missing
+from luksctl.model.ports import KeyProvider, Ports
+from luksctl.model.probe import Device, PartitionEntry
+from luksctl.model.step import Done
+from luksctl.node.node import Node, Paths
+from luksctl.providers.node_id import NodeIdProvider
+from luksctl.providers.registry import Registry
+from luksctl.providers.smbios import SmbiosUuid
+from luksctl.providers.static import StaticProvider
+
+DEFAULT_SETTINGS = Settings()
+
+
+def read_settings(path: str | None = None) -> Settings:
+    """Return the settings of this machine: the defaults where the default file is not there.
+
+    ConfigError where the file is wrong, or where a file that was named is not there.
+    """
+    name = path or DEFAULT_SETTINGS.path
+    try:
+        with open(name, "rb") as source:
+            return parse_settings(source.read(), name)
+    except FileNotFoundError as error:
+        if path is None:
+            return DEFAULT_SETTINGS
+        raise ConfigError((Problem("", "there is no such settings file", file=path),)) from error
+    except OSError as error:
+        problem = Problem("", f"the settings cannot be read: {error.strerror}", file=name)
+        raise ConfigError((problem,)) from error
+
+
+class LocatedMeta:
+    """The MetaStore port over wherever META is now; it is looked for at every call and never remembered."""
+
+    def __init__(self, settings: Settings, disks: SystemDisks, lock_dir: str) -> None:
+        self._settings = settings
+        self._disks = disks
+        self._lock_dir = lock_dir
+
+    def load(self) -> MetaFacts:
+        """Read META; ABSENT where nothing, or more than one thing, answers to it."""
+        found = self._find()
+        match found:
+            case Missing(sought):
+                return MetaFacts(MetaState.ABSENT, problem=f"no device found ({sought})")
+            case Ambiguous(candidates, reason):
+                return MetaFacts(MetaState.ABSENT, problem=f"{reason}: {', '.join(candidates)}")
+            case Device():
+                return self._store(found).load()
+
+    def repair(self) -> None:
+        """Rewrite the bad or older copy from the valid one."""
+        self.store().repair()
+
+    def update_record(self, change: Callable[[NodeRecord], NodeRecord]) -> None:
+        """Read our record, change it, write it."""
+        self.store().update_record(change)
+
+    def write_state_encryption(self, encryption: VolumeEncryption | None) -> None:
+        """Write tag 9, or delete it."""
+        self.store().write_state_encryption(encryption)
+
+    def store(self) -> AdvStore:
+        """Return the store of the META that is there now; MetaError or AmbiguousDevice where there is not one."""
+        location = self._settings.volume(META).location
+        found = self._find()
+        match found:
+            case Missing() if isinstance(location, ByImage):
+                return AdvStore(location.path, f"{location.path}.lock", create=True)
+            case Missing(sought):
+                raise MetaError(f"META is not there ({sought})", volume=META, hint="luksctl install DISK")
+            case Ambiguous(candidates, reason):
+                raise AmbiguousDevice(f"{reason}: {', '.join(candidates)}", volume=META)
+            case Device():
+                return self._store(found)
+
+    def _find(self) -> Device | Missing | Ambiguous:
+        return self._disks.find(META, self._settings.volume(META), timeout_s=0)
+
+    def _store(self, device: Device) -> AdvStore:
+        timeout_s = self._settings.timeouts.lock_s
+        if device.image:
+            return AdvStore(device.path, f"{device.path}.lock", lock_timeout_s=timeout_s)
+        disk = device.disk or device.path
+        # While this process formats, it holds the disk's flock, which keeps every other writer of META out as well.
+        held = self._disks.holds_lock_of(disk)
+        lock_path = os.path.join(self._lock_dir, "META.lock") if held else disk
+        return AdvStore(device.path, lock_path, lock_timeout_s=timeout_s)
+
+
+def build_node(settings: Settings, announce: Callable[[Done], None], paths: Paths | None = None) -> Node:
+    """Join everything a flow needs on this machine."""
+    where = paths or machine_paths()
+    os.makedirs(where.run_dir, mode=0o755, exist_ok=True)
+    tree = BlockTree()
+    disks = _disks(settings, tree, where)
+    meta = LocatedMeta(settings, disks, where.run_dir)
+    node_id = partial(_node_id_provider, meta)
+    ports = Ports(disks, LuksHeaders(medium.read), meta, partial(_provider, node_id))
+    return Node(settings, ports, RunningSystem(tree), where, announce, partial(_note_machine, meta, node_id))
+
+
+def machine_paths() -> Paths:
+    """Return the paths of this machine, with the credentials directory that systemd gave this service first."""
+    given = os.environ.get("CREDENTIALS_DIRECTORY")
+    defaults = Paths()
+    return defaults if given is None else Paths(credential_dirs=(given, *defaults.credential_dirs))
+
+
+def meta_store(settings: Settings) -> AdvStore:
+    """Return META's store for the tag commands; errors as LocatedMeta.store."""
+    return LocatedMeta(settings, _disks(settings, BlockTree(), Paths()), Paths().run_dir).store()
+
+
+def installer(settings: Settings, progress: Callable[[str], None] = lambda _: None) -> Installer:
+    """Return what partitions disks."""
+    return Installer(BlockTree(), blkid.signature, gpt_entries, settings.timeouts.lock_s, progress)
+
+
+def gpt_entries(path: str) -> tuple[PartitionEntry, ...]:
+    """Return the GPT entries of a disk or image, () without a GPT."""
+    table = blkid.partition_table(path)
+    return table.entries if table is not None and table.type == "gpt" else ()
+
+
+def _disks(settings: Settings, tree: BlockTree, paths: Paths) -> SystemDisks:
+    return SystemDisks(
+        settings,
+        tree,
+        Finder(tree, gpt_entries),
+        read_copies=read_copies,
+        probe=blkid.signature,
+        run_dir=paths.run_dir,
+    )
+
+
+def _node_id_provider(meta: LocatedMeta) -> NodeIdProvider:
+    facts = meta.load()
+    return NodeIdProvider(SmbiosUuid(), override=facts.uuid_override, machine_check=facts.record.machine_check)
+
+
+def _provider(node_id: Callable[[], NodeIdProvider], key: ConfiguredKey) -> KeyProvider:
+    """Return who serves `key`; META is asked for the UUID override only when a nodeID key needs it."""
+    providers: dict[KeyKind, KeyProvider] = {KeyKind.STATIC: StaticProvider()}
+    if key.kind is KeyKind.NODE_ID:
+        providers[KeyKind.NODE_ID] = node_id()
+    return Registry(providers)(key)
+
+
+def _note_machine(meta: LocatedMeta, node_id: Callable[[], NodeIdProvider]) -> None:
+    """Record the check of this machine in META, unless one is there or META takes no writes."""
+    facts = meta.load()
+    if facts.record.machine_check is not None or facts.state in (MetaState.ABSENT, MetaState.UNREADABLE):
+        return
+    check = node_id().new_machine_check()
+    if check is not None:
+        meta.update_record(lambda record: record.with_machine_check(check))
