@@ -11,6 +11,7 @@ The mounts come before local-fs.target, so services find them in place; the hook
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import ascii_letters, digits
 from typing import Final
 
 from luksctl.model.config import EPHEMERAL, STATE, Settings
@@ -72,6 +73,7 @@ WantedBy=local-fs.target
 """
 
 _MOUNT_OPTIONS: Final = {STATE: ("nosuid,nodev,noexec,nofail", "0700"), EPHEMERAL: ("nofail", "0755")}
+_PLAIN: Final = frozenset(ascii_letters + digits + ":_")
 # The service's own deadlines end it; systemd's is only there for a hook that hangs.
 _HANG_MARGIN_S: Final = 120
 
@@ -94,9 +96,7 @@ def escape_path(path: str) -> str:
     for position, character in enumerate(trimmed):
         if character == "/":
             escaped.append("-")
-        elif (character.isascii() and (character.isalnum() or character in ":_")) or (
-            character == "." and position > 0
-        ):
+        elif character in _PLAIN or (character == "." and position > 0):
             escaped.append(character)
         else:
             escaped.extend(f"\\x{byte:02x}" for byte in character.encode())
