@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 
 STORY_TIMEOUT_S = 900
 MACHINES = pytest.StashKey[list[Machine]]()
-LOST = pytest.StashKey[list[str]]()
+SEEN = pytest.StashKey[int]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker and the list of lost guests."""
+    """Declare the marker."""
     config.addinivalue_line("markers", "vm: needs a guest; skipped by hand and failed in CI where none can run")
-    config.stash[LOST] = []
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -87,11 +86,17 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Callable[[MachineSpec], 
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Attach to a failure what the story's machines said last, and note a guest that was lost."""
+    """Attach what the story's machines said last to a failure; note lost guests and retried boots.
+
+    The notes are properties of the report, so they reach the summary from another process too.
+    """
     report = yield
+    seen = item.config.stash.get(SEEN, 0)
+    report.user_properties = [("retried", line) for line in retried_boots[seen:]]
+    item.config.stash[SEEN] = len(retried_boots)
     if call.excinfo is not None and report.failed:
         if call.excinfo.errisinstance(LostVM):
-            item.config.stash[LOST].append(item.nodeid)
+            report.user_properties.append(("lost", item.nodeid))
         for each in item.stash.get(MACHINES, []):
             report.sections.append((f"console of {each.name}", each.console()))
             if each.is_on:
@@ -106,10 +111,14 @@ def _journal(machine: Machine) -> str:
         return f"not to be had: {error}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which boots were tried twice and which guests were lost: neither is hidden in a green or red line."""
-    for line in retried_boots:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which boots were tried twice and which guests were lost: neither hides in a green or red line."""
+    reports = [report for outcome in terminalreporter.stats.values() for report in outcome]
+    notes = [note for report in reports for note in getattr(report, "user_properties", [])]
+    retried = [line for kind, line in notes if kind == "retried"]
+    lost = [line for kind, line in notes if kind == "lost"]
+    for line in retried:
         terminalreporter.write_line(f"retried boot: {line}", yellow=True)
-    for nodeid in config.stash[LOST]:
-        terminalreporter.write_line(f"guest lost (the assertion was not reached): {nodeid}", red=True)
-    terminalreporter.write_line(f"boots retried: {len(retried_boots)}, guests lost: {len(config.stash[LOST])}")
+    for line in lost:
+        terminalreporter.write_line(f"guest lost (its assertions were not reached): {line}", red=True)
+    terminalreporter.write_line(f"boots retried: {len(retried)}, guests lost: {len(lost)}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from rig.disk import BadSector, Disk
 from rig.errors import CommandFailed
 from rig.spec import MachineSpec, unit
+from rig.writelog import Kind, read_log, replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,3 +62,48 @@ def test_files_credentials_and_identity_reach_the_guest(machine: Callable[[Machi
     assert guest.read_file("/run/note") == note
     with pytest.raises(CommandFailed, match="status 3"):
         guest.check("sh -c 'exit 3'")
+
+
+def test_tpm_network_and_writable_layer_last_over_power_cuts(machine: Callable[[MachineSpec], Machine]) -> None:
+    """The TPM and the network are there, and what was written to /etc outlives a power cut with root_upper="disk"."""
+    guest = machine(MachineSpec(tpm=True, network=True, root_upper="disk"))
+    guest.start()
+    guest.check("test -c /dev/tpmrm0")
+    guest.wait_until("ip -4 -brief address show eth0 | grep 10.0.2.15/24")
+    guest.write_file("/etc/kept", "kept")
+    guest.cut_power()
+    guest.start(until="agent")
+    assert guest.read_file("/etc/kept") == b"kept"
+
+
+def test_write_log_replays_to_the_disk_as_it_is(machine: Callable[[MachineSpec], Machine], disks: Shelf) -> None:
+    """All logged writes make the disk that the guest left; fewer make the disk before them; each flush is listed."""
+    disk = disks.talos(log_writes=True)
+    guest = machine(MachineSpec(disks=(disk,)))
+    guest.start()
+    state = "/dev/disk/by-partlabel/STATE"
+    guest.check(f"mkfs.ext4 -q {state}; sync; blkdiscard -f -o 52428800 -l 1048576 {state}")
+    formatted = len(read_log(disk.log_path).entries)
+    guest.check("dd", f"of={state}", "conv=fsync", stdin=MARKER)
+    guest.cut_power()
+
+    log = read_log(disk.log_path)
+    whole = Disk(replay(disk.base_path, log, len(log.entries), disks.directory / "whole.img"))
+    assert whole.sha256() == disk.sha256()
+    before = Disk(replay(disk.base_path, log, formatted, disks.directory / "before.img"))
+    assert not before.contains(MARKER)
+    assert {entry.kind for entry in log.entries} == {Kind.WRITE, Kind.FLUSH, Kind.DISCARD}
+    partition = disk.partition("STATE")
+    assert log.touching(partition.offset_bytes, partition.size_bytes)
+    assert not log.touching(disk.partition("EPHEMERAL").offset_bytes, 1)
+
+
+def test_plugged_disk_and_bad_sector(machine: Callable[[MachineSpec], Machine], disks: Shelf) -> None:
+    """A disk appears while the guest runs, and a sector said to be bad fails there and nowhere else."""
+    guest = machine(MachineSpec())
+    guest.start()
+    bad = replace(disks.blank("late", 64), bad_sectors=(BadSector(8192, "write"),))
+    guest.plug(bad)
+    write = ("dd", "if=/dev/urandom", "of=/dev/disk/by-id/virtio-late", "oflag=direct", "count=1")
+    assert "Input/output error" in guest.run(*write, "seek=8192").stderr
+    guest.check(*write, "seek=8193")

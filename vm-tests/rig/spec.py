@@ -189,30 +189,21 @@ def block_nodes(disk: Disk, number: int) -> list[dict[str, object]]:
     that the guest forgot shows in the write log, never in a kill.
     """
     name = f"disk{number}"
-    cache = {"direct": False, "no-flush": True}
-    below: dict[str, object] = {"driver": "file", "filename": str(disk.path), "cache": cache, "discard": "unmap"}
-    layers: list[dict[str, object]] = []
+    # Only below: a filter that drops flushes would drop them before they are logged.
+    unsafe = {"direct": False, "no-flush": True}
+    nodes: list[dict[str, object]] = [{"driver": "file", "filename": str(disk.path), "cache": unsafe}]
     if disk.bad_sectors:
         errors = [{"event": "none", "iotype": bad.iotype, "sector": bad.sector, "errno": 5} for bad in disk.bad_sectors]
-        layers.append({"driver": "blkdebug", "image": f"{name}-file", "inject-error": errors, "cache": cache})
+        nodes.append({"driver": "blkdebug", "image": f"{name}-0", "inject-error": errors})
     if disk.log_writes:
-        log: dict[str, object] = {
-            "driver": "file",
-            "filename": str(disk.log_path),
-            "node-name": f"{name}-log",
-            "cache": cache,
-        }
-        layers.append(log)
-        filtered = f"{name}-blkdebug" if disk.bad_sectors else f"{name}-file"
-        writes: dict[str, object] = {"driver": "blklogwrites", "file": filtered, "log": f"{name}-log", "cache": cache}
-        layers.append(writes | {"log-sector-size": 512})
-    if not layers:
-        return [{"driver": "raw", "file": below, "node-name": name, "cache": cache, "read-only": disk.read_only}]
-    below["node-name"] = f"{name}-file"
-    if disk.bad_sectors:
-        layers[0]["node-name"] = f"{name}-blkdebug"
-    layers[-1]["node-name"] = name
-    return [below, *layers]
+        log = {"driver": "file", "filename": str(disk.log_path), "cache": unsafe}
+        writes: dict[str, object] = {"driver": "blklogwrites", "file": f"{name}-{len(nodes) - 1}", "log": log}
+        nodes.append(writes | {"log-sector-size": 512})
+    nodes.append({"driver": "raw", "file": f"{name}-{len(nodes) - 1}", "read-only": disk.read_only})
+    for level, node in enumerate(nodes):
+        node |= {"node-name": f"{name}-{level}", "discard": "unmap"}
+    nodes[-1]["node-name"] = name
+    return nodes
 
 
 def disk_device(disk: Disk, number: int) -> dict[str, object]:
