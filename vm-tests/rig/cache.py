@@ -61,14 +61,15 @@ def built(kind: str, key: str, build: Callable[[Path], None], *, keep: int = 2) 
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
-        _prune(ready.parent, keep)
+        _prune(ready, keep)
     return ready
 
 
-def _prune(kind: Path, keep: int) -> None:
+def _prune(newest: Path, keep: int) -> None:
     """Remove all but the newest directories; a running guest keeps the removed files it has open."""
-    by_age = sorted((path for path in kind.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for old in by_age[:-keep]:
+    others = [path for path in newest.parent.iterdir() if path.is_dir() and path != newest]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[keep - 1 :]:
         shutil.rmtree(old, ignore_errors=True)
 
 

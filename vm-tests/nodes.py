@@ -1,0 +1,68 @@
+"""A node as the stories need it: a machine with luksctl's units enabled, and what to ask it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from luksctl.model.config import Settings
+from luksctl.node.node import Paths
+from luksctl.node.units import unit_files
+from rig.cpio import Link
+from rig.machine import Machine
+from rig.spec import Content, MachineSpec
+
+HOOK = "/usr/bin/luksctl-boot"
+CONFIG_PATH = "/etc/luksctl/machine.yaml"
+CHEAP_POLICY = """\
+---
+apiVersion: luksctl/v1alpha1
+kind: EncryptionPolicy
+kdf: {time: 4, memory: 32MiB, threads: 1}
+"""
+
+
+def encrypted(volume: str, *keys: str) -> str:
+    """Return the VolumeConfig that encrypts `volume` with `keys`, each one line of YAML such as `slot: 0, nodeID: {}`."""
+    listed = "\n".join(f"    - {{{key}}}" for key in keys)
+    head = f"---\napiVersion: v1alpha1\nkind: VolumeConfig\nname: {volume}\n"
+    return f"{head}encryption:\n  provider: luks2\n  keys:\n{listed}\n"
+
+
+def config(*documents: str) -> str:
+    """Return a machine config of `documents` with a KDF that an emulated processor can bear."""
+    return "".join(documents) + CHEAP_POLICY
+
+
+NODE_ID = "slot: 0, nodeID: {}"
+BOTH_BY_NODE_ID = config(encrypted("STATE", NODE_ID), encrypted("EPHEMERAL", NODE_ID))
+
+
+def enabled() -> dict[str, Content]:
+    """Return the unit files of `luksctl enable`, for guests whose root forgets what was done in it."""
+    files: dict[str, Content] = {}
+    for unit in unit_files(Settings(), Paths(), HOOK):
+        files[f"/etc/systemd/system/{unit.name}"] = unit.text
+        if unit.wanted:
+            files[f"/etc/systemd/system/local-fs.target.wants/{unit.name}"] = Link(f"../{unit.name}")
+    return files
+
+
+def node_spec(spec: MachineSpec, machine_config: str | None = BOTH_BY_NODE_ID) -> MachineSpec:
+    """Return `spec` with the units enabled, and the config where images put it."""
+    files = {**enabled(), **spec.files}
+    if machine_config is not None:
+        files[CONFIG_PATH] = machine_config
+    return replace(spec, files=files)
+
+
+def report(machine: Machine, volume: str) -> dict[str, Any]:
+    """Return what the last attempt at `volume` reported."""
+    found: dict[str, Any] = json.loads(machine.read_file(f"/run/luksctl/report/{volume}.json"))
+    return found
+
+
+def mounted_from(machine: Machine, path: str) -> str:
+    """Return what is mounted at `path`, empty for nothing."""
+    return machine.run("findmnt", "-n", "-o", "SOURCE", "--mountpoint", path).stdout.strip()
