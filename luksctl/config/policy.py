@@ -66,6 +66,7 @@ def _within(block: Block, name: str, least: int, most: int) -> int | None:
     number = block.whole(name)
     if number is not None and not least <= number <= most:
         block.error(name, f"{number} is outside {least}-{most}")
+        return None
     return number
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from luksctl.config import policy
 from luksctl.config.block import Block, is_merge_key, is_null, join, kind_of
@@ -104,20 +104,30 @@ def refuse_duplicate_keys(root: Node, path: str, report: Report) -> None:
     visited: set[int] = set()
     while pending:
         node, here = pending.pop()
-        if not isinstance(node, CollectionNode) or id(node) in visited:
+        if id(node) in visited:
             continue
         visited.add(id(node))
+        below: list[tuple[Node, str]] = []
         if isinstance(node, SequenceNode):
-            pending += [(element, f"{here}[{index}]") for index, element in enumerate(node.value)]
+            below = [(element, f"{here}[{index}]") for index, element in enumerate(node.value)]
+        elif isinstance(node, MappingNode):
+            below = _values(node, here, report)
+        pending += reversed(below)
+
+
+def _values(mapping: MappingNode, path: str, report: Report) -> list[tuple[Node, str]]:
+    """Return what the keys of `mapping` lead to, with the path, and note the keys that were there before."""
+    below: list[tuple[Node, str]] = []
+    first_lines: dict[tuple[str, str], int] = {}
+    for key, value in mapping.value:
+        if not isinstance(key, ScalarNode):
+            below += [(key, path), (value, path)]
             continue
-        first_lines: dict[tuple[str, str], int] = {}
-        for key, value in node.value:
-            if not isinstance(key, ScalarNode):
-                pending += [(key, here), (value, here)]
-                continue
-            below = join(here, key.value)
-            pending.append((value, below))
-            identity = (key.tag, key.value)
-            if identity in first_lines and not is_merge_key(key):
-                report.error(line_of(key), below, f"this key is given twice, first in line {first_lines[identity]}")
-            first_lines.setdefault(identity, line_of(key))
+        named = join(path, key.value)
+        below.append((value, named))
+        identity = (key.tag, key.value)
+        if identity not in first_lines:
+            first_lines[identity] = line_of(key)
+        elif not is_merge_key(key):
+            report.error(line_of(key), named, f"this key is given twice, first in line {first_lines[identity]}")
+    return below
