@@ -107,3 +107,25 @@ def test_plugged_disk_and_bad_sector(machine: Callable[[MachineSpec], Machine], 
     write = ("dd", "if=/dev/urandom", "of=/dev/disk/by-id/virtio-late", "oflag=direct", "count=1")
     assert "Input/output error" in guest.run(*write, "seek=8192").stderr
     guest.check(*write, "seek=8193")
+
+
+def test_restored_guests_have_their_disks_and_files_and_different_randomness(
+    machine: Callable[[MachineSpec], Machine], disks: Shelf
+) -> None:
+    """Two guests from one saved memory work on their own disks, draw other random bytes, and reboot like any guest."""
+    drawn = []
+    for number in (1, 2):
+        disk = disks.talos(f"disk{number}")
+        guest = machine(MachineSpec(disks=(disk,), files={"/etc/number": str(number)}))
+        guest.restore()
+        assert guest.read_file("/etc/number") == str(number).encode()
+        state = "/dev/disk/by-partlabel/STATE"
+        guest.check("dd", f"of={state}", "conv=fsync", stdin=MARKER)
+        drawn.append(guest.check("head -c 16 /dev/urandom | od -An -tx1"))
+        if number == 2:
+            guest.reboot()
+            assert guest.check("head", "-c", str(len(MARKER)), state).encode() == MARKER
+            assert guest.read_file("/etc/number") == b"2"
+        guest.cut_power()
+        assert disk.contains(MARKER)
+    assert drawn[0] != drawn[1]

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from rig import accel, host
+from rig import accel, host, snapshot
+from rig.cpio import GuestFile, Link
 from rig.disk import Disk, copy_sparse, make_upper
 from rig.errors import CommandFailed, NoAnswer, RigError
 from rig.image import image
-from rig.power import Power, tail
+from rig.power import Power, begin_log, tail
 from rig.spec import MachineSpec, Places, block_nodes, disk_device
 from rig.tree import tree
 
@@ -26,6 +27,7 @@ WATCHDOG_S = 90.0
 BOOT_TIMEOUT_S = 300.0
 COMMAND_TIMEOUT_S = 120.0
 PING_TIMEOUT_S = 20.0
+WAKE_TIMEOUT_S = 30.0
 Until = Literal["boot", "agent"]
 
 retried_boots: list[str] = []
@@ -130,6 +132,49 @@ class Machine:
         for copy in kept:
             copy.unlink()
         return self.wait_booted() if until == "boot" else "starting"
+
+    def restore(self) -> None:
+        """Wake up a guest that was saved after its boot, plug the spec's disks in, and write its files.
+
+        Takes a few seconds instead of a boot; later reboots and starts are ordinary ones. Raises RigError when the
+        spec asks for what only a boot can give: a UUID, credentials, kernel arguments, a TPM, a network, a kept root.
+        """
+        wanted = self.spec
+        base = snapshot.base_spec(wanted)
+        if replace(wanted, disks=(), files={}) != base:
+            raise RigError(
+                f"{self.name}: a restored guest has disks, files, memory and the tree; boot one for the rest"
+            )
+        if self._power is not None:
+            raise RigError(f"{self.name} is on already")
+        files, program = image(), tree() if wanted.tree else None
+        source = snapshot.incoming(wanted, files, program)
+        self.spec = replace(base, files=wanted.files)
+        for attempt in (1, 2):
+            self._power = Power(self.spec, files, program, self.places, incoming=source)
+            if self._power.wake(WAKE_TIMEOUT_S * host.patience()):
+                break
+            error = self._power.lost(f"{self.name}: no sign of life after waking up (attempt {attempt})")
+            self.cut_power()
+            if attempt == 2:
+                raise error
+            retried_boots.append(f"{self.name}: waking up hung, tried again")
+        self._place_files()
+        for disk in wanted.disks:
+            self.plug(disk)
+
+    def _place_files(self) -> None:
+        for path, content in self.spec.files.items():
+            match content:
+                case Link(target):
+                    parent = str(Path(path).parent)
+                    self.check("sh", "-c", 'mkdir -p "$1" && ln -sfn "$2" "$3"', "sh", parent, target, path)
+                case GuestFile(data, mode):
+                    self.write_file(path, data, mode)
+                case bytes() | str():
+                    self.write_file(path, content)
+        if any(path.startswith("/etc/systemd/") for path in self.spec.files):
+            self.check("systemctl", "daemon-reload")
 
     def cut_power(self) -> None:
         """Cut the power at this instant. The disks hold what the guest had handed over."""
@@ -260,6 +305,7 @@ class Machine:
     def plug(self, disk: Disk) -> None:
         """Plug a disk into the running guest and wait until udev has seen it; it stays for later starts."""
         number = len(self.spec.disks)
+        begin_log(disk)
         for node in block_nodes(disk, number):
             self.power.qmp.execute("blockdev-add", **node)
         device = disk_device(disk, number) | {"bus": f"hotplug{self._next_port()}"}

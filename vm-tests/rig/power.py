@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import os
 import subprocess
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rig import cpio, host
 from rig.cache import guest_slot
-from rig.disk import copy_sparse
+from rig.disk import Disk, copy_sparse
 from rig.errors import LostVM
 from rig.qmp import Lines, Qmp
 from rig.spec import MachineSpec, Places, arguments, overlay_files
@@ -120,6 +121,25 @@ class Power:
         self.qmp.events()
         return True
 
+    def wake(self, timeout_s: float) -> bool:
+        """Let a guest that was restored from a snapshot go on; tell whether it is loaded and answers in time."""
+        deadline = time.monotonic() + timeout_s
+        while self.qmp.execute("query-status")["status"] == "inmigrate":
+            self.check_alive(set())
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        self.qmp.execute("cont")
+        # Another seed and the time of day: guests from one snapshot must not make the same keys.
+        seed = base64.b64encode(os.urandom(64)).decode()
+        if self.answer(self.post("mix", seed=seed, now_s=time.time()), timeout_s) is None:
+            return False
+        answer = self.answer(self.post("read_file", path="/proc/sys/kernel/random/boot_id"), timeout_s)
+        if answer is None:
+            return False
+        self.boot_id = base64.b64decode(answer["content"]).decode().strip()
+        return True
+
     def wait_exit(self, timeout_s: float) -> bool:
         """Wait until QEMU has ended by itself; tell whether it did in time."""
         try:
@@ -152,9 +172,14 @@ def prepare(spec: MachineSpec, image: Image, places: Places) -> None:
         stale.unlink(missing_ok=True)
     places.initrd.write_bytes(base_initrd(image.initrd) + cpio.archive(overlay_files(spec)))
     for disk in spec.disks:
-        if disk.log_writes:
-            disk.log_path.write_bytes(b"")
-            copy_sparse(disk.path, disk.base_path)
+        begin_log(disk)
+
+
+def begin_log(disk: Disk) -> None:
+    """Begin the write log of a disk that keeps one, beside a copy of the disk as it is now."""
+    if disk.log_writes:
+        disk.log_path.write_bytes(b"")
+        copy_sparse(disk.path, disk.base_path)
 
 
 @functools.lru_cache(maxsize=1)

@@ -32,10 +32,15 @@ def find_port() -> str:
     while True:
         with contextlib.suppress(OSError):
             for name in os.listdir(PORTS):
-                with open(f"{PORTS}/{name}/name") as file:
-                    if file.read().strip() == "rig":
-                        return f"/dev/{name}"
+                if port_name(name) == "rig":
+                    return f"/dev/{name}"
         time.sleep(0.05)
+
+
+def port_name(device: str) -> str:
+    """Return what the host calls a port."""
+    with open(f"{PORTS}/{device}/name") as file:
+        return file.read().strip()
 
 
 class Agent:
