@@ -45,7 +45,7 @@ class World:
 def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912  # one case per step
     """Return the world after `step`; ValueError for a step that makes no sense where the world is."""
     match step:
-        case MakeKey() | WriteToken() | ProveKey() | ProveAnyKey() | EraseHead():
+        case MakeKey() | WriteToken() | ProveKey() | ProveAnyKey():
             return world
         case RepairMeta():
             return replace(world, meta=replace(world.meta, state=MetaState.OK, problem=None))
@@ -53,14 +53,15 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             return _announce(world, intent)
         case CloseVolume():
             return reboot(world)
-        case FormatVolume(_, device, header_uuid, encryption, _):
-            header = _empty_header(header_uuid, encryption)
-            return replace(world, observed=Unfinished(device, _intent(world, step.volume), header))
+        case EraseHead():
+            return replace(world, observed=replace(_closed(world), header=None))
+        case FormatVolume(_, _, header_uuid, encryption, _):
+            return replace(world, observed=replace(_closed(world), header=_empty_header(header_uuid, encryption)))
         case AddKeyslot(_, _, slot, kdf):
             added = Keyslot(slot, "argon2id", kdf.time, kdf.memory_kib, kdf.threads, None, "aes-xts-plain64")
             return _with_keyslot(world, added)
         case WriteStateEncryption(_, wish):
-            facts = replace(world.meta, state_encryption=wish, has_tag9=wish is not None)
+            facts = replace(world.meta, state_encryption=wish, has_tag9=wish is not None, tag9_problem=None)
             return replace(world, meta=_written(facts))
         case RepairHeader():
             luks = _luks(world)
@@ -87,22 +88,31 @@ def reboot(world: World) -> World:
 
 
 def _written(meta: MetaFacts) -> MetaFacts:
-    return replace(meta, state=MetaState.OK)
+    if meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
+        raise ValueError(f"META is {meta.state}, nothing can be written to it")
+    return replace(meta, state=MetaState.OK, problem=None)
 
 
 def _announce(world: World, intent: FormatIntent) -> World:
+    """Hold a format for unfinished from its announcement on, also where the device is still blank."""
     meta = _written(replace(world.meta, record=world.meta.record.with_intent(intent)))
+    match world.observed:
+        case Blank(device):
+            return World(Unfinished(device, intent, None), meta)
+        case Unfinished() as observed:
+            return World(replace(observed, intent=intent), meta)
+        case _:
+            raise ValueError(f"announcing a format of {type(world.observed).__name__}")
+
+
+def _closed(world: World) -> Unfinished:
+    """Return the unfinished format that a step may destroy."""
     observed = world.observed
-    if isinstance(observed, Unfinished):
-        observed = replace(observed, intent=intent)
-    return World(observed, meta)
-
-
-def _intent(world: World, volume: str) -> FormatIntent:
-    intent = world.meta.record.intent(volume)
-    if intent is None:
-        raise ValueError("formatting without an announced intent")
-    return intent
+    if not isinstance(observed, Unfinished):
+        raise ValueError(f"formatting {type(observed).__name__}, which nobody announced")
+    if observed.mapping is not None:
+        raise ValueError(f"formatting below the open mapping {observed.mapping.name}")
+    return observed
 
 
 def _luks(world: World) -> Luks2:
@@ -155,14 +165,14 @@ def _opened(world: World, mapping: Mapping) -> World:
 def _with_filesystem(world: World, step: MakeFilesystem) -> World:
     observed = world.observed
     match observed:
-        case Unfinished(mapping=Mapping() as mapping):
+        case Unfinished(mapping=Mapping(path=path) as mapping) if path == step.target:
             inside = replace(mapping, signature=Signature(step.filesystem.value, step.volume, usage="filesystem"))
             return replace(world, observed=replace(observed, mapping=inside))
-        case Blank(device) | Unfinished(device):
+        case Unfinished(device, header=None, mapping=None) if device.path == step.target:
             # Until the intent is gone, observe takes a plain filesystem with the announced UUID for unfinished.
-            return replace(world, observed=Unfinished(device, _intent(world, step.volume), None))
+            return world
         case _:
-            raise ValueError(f"mkfs over {type(observed).__name__}")
+            raise ValueError(f"mkfs on {step.target} over {type(observed).__name__}")
 
 
 def _finished(world: World, device: Device) -> World:

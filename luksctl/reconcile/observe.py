@@ -43,11 +43,12 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
     mapping = disks.mapping(mapped_name)
     if mapping is not None and mapping.backing != found.path:
         return Damaged(found, f"/dev/mapper/{mapped_name} is open on another device, {mapping.backing}")
+    intent = meta.record.intent(volume)
     if mapping is None:
         holder = disks.in_use(found)
-        if holder is not None and not _is_plain_mount(found, disks):
+        # An announced format would destroy what is mounted, so only without one may a device be in use.
+        if holder is not None and (intent is not None or not _is_plain_mount(found, disks)):
             return Damaged(found, f"the device is in use by {holder}")
-    intent = meta.record.intent(volume)
     if intent is not None and intent.partition != identity(found):
         return Damaged(found, f"META announces a format of partition {intent.partition}, which is not this one")
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
@@ -75,16 +76,15 @@ def classify(
         case Copies.LUKS1:
             return Foreign(device, "a LUKS1 volume")
         case Copies.NONE:
-            return _classify_without_header(device, intent, mapping, probe)
+            if intent is not None:
+                return _classify_announced(device, intent, mapping, probe)
+            return _classify_without_header(device, mapping, probe)
         case Copies.DAMAGED:
             if intent is not None:
-                return Unfinished(device, intent, None, mapping)
+                return _classify_announced(device, intent, mapping, probe)
             return Damaged(device, _copy_problems(copies))
         case Copies.EQUAL | Copies.DIFFER | Copies.FIRST_ONLY | Copies.SECOND_ONLY:
-            header = copies.best
-            if header is None:
-                return Damaged(device, _copy_problems(copies))
-            return _classify_header(device, copies, header, intent, mapping)
+            return _classify_header(device, copies, intent, mapping, probe)
 
 
 def _copy_problems(copies: HeaderCopies) -> str:
@@ -93,35 +93,63 @@ def _copy_problems(copies: HeaderCopies) -> str:
 
 
 def _classify_header(
-    device: Device, copies: HeaderCopies, header: LuksHeader, intent: FormatIntent | None, mapping: Mapping | None
+    device: Device, copies: HeaderCopies, intent: FormatIntent | None, mapping: Mapping | None, probe: _Probe
 ) -> Observed:
-    ours = intent is not None and intent.header_uuid == header.uuid
-    if not header.unfinished_mark:
-        if intent is not None and not ours:
-            return Damaged(
-                device, f"META announces a format with header {intent.header_uuid}, but {header.uuid} is here"
-            )
-        return Luks2(device, copies, header, mapping, format_intent=intent)
+    header, contradiction = copies.best, _contradiction(copies, probe)
+    if header is None or contradiction is not None:
+        return Damaged(device, contradiction or _copy_problems(copies))
+    if header.unfinished_mark:
+        return _classify_marked(device, header, intent, mapping)
+    if intent is not None and intent.header_uuid != header.uuid:
+        return Damaged(device, f"META announces a format with header {intent.header_uuid}, but {header.uuid} is here")
+    return Luks2(device, copies, header, mapping, format_intent=intent)
+
+
+def _contradiction(copies: HeaderCopies, probe: _Probe) -> str | None:
+    """Say why neither copy may stand for the volume: no cut of ours leaves this behind."""
+    first, second = (None if copy is None else copy.header for copy in (copies.first, copies.second))
+    if copies.state is Copies.DIFFER and first is not None and second is not None:
+        if first.uuid != second.uuid:
+            return f"the header copies belong to two volumes, {first.uuid} and {second.uuid}"
+        if first.seqid == second.seqid:
+            return f"the header copies differ, and both say that they are number {first.seqid}"
+    if copies.state is Copies.SECOND_ONLY:
+        # A repair would write copy 1 over whatever somebody put there (libcryptsetup does not repair then either).
+        signature = probe.signature()
+        if signature is not None and signature.type != _LUKS_SIGNATURE:
+            return f"only the second header copy is left, and somebody put {_name(signature)} over the first"
+    return None
+
+
+def _classify_marked(
+    device: Device, header: LuksHeader, intent: FormatIntent | None, mapping: Mapping | None
+) -> Observed:
     # The mark alone is never permission to destroy.
     if header.requirements or header.reencrypting:
         return Damaged(device, "the header carries our unfinished mark together with requirement flags")
-    if intent is None or not ours:
+    if intent is None or intent.header_uuid != header.uuid:
         return Damaged(device, "the header carries our unfinished mark, but META announces no such format")
     return Unfinished(device, intent, header, mapping)
 
 
-def _classify_without_header(
-    device: Device, intent: FormatIntent | None, mapping: Mapping | None, probe: _Probe
-) -> Observed:
+def _classify_announced(device: Device, intent: FormatIntent, mapping: Mapping | None, probe: _Probe) -> Observed:
+    """Take zeros, random bytes, torn copies and our own torn filesystem for what a cut left; nothing else."""
     signature = probe.signature()
-    if intent is not None:
-        if signature is None or signature.type == _LUKS_SIGNATURE or signature.uuid == intent.header_uuid:
-            return Unfinished(device, intent, None, mapping)
-        return Damaged(device, f"META announces a format, but somebody put {_name(signature)} here since")
+    if signature is None or signature.type == _LUKS_SIGNATURE:
+        return Unfinished(device, intent, None, mapping)
+    # An ambivalent signature has no UUID, so an intent without one must not match it.
+    if signature.uuid and signature.uuid == intent.header_uuid:
+        return Unfinished(device, intent, None, mapping)
+    return Damaged(device, f"META announces a format, but somebody put {_name(signature)} here since")
+
+
+def _classify_without_header(device: Device, mapping: Mapping | None, probe: _Probe) -> Observed:
+    if mapping is not None:
+        # Its data is still there as long as the mapping is: neither blank nor a plain filesystem.
+        return Damaged(device, f"it is open as {mapping.path}, but its LUKS2 header is gone")
+    signature = probe.signature()
     if signature is None:
-        if probe.is_zero():
-            return Blank(device)
-        return Foreign(device, "data that no known signature explains")
+        return Blank(device) if probe.is_zero() else Foreign(device, "data that no known signature explains")
     if signature.usage == "filesystem" and not signature.ambivalent:
         return FilesystemFound(device, signature)
     return Foreign(device, _name(signature))

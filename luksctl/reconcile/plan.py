@@ -65,7 +65,7 @@ from luksctl.model.step import (
     WriteStateEncryption,
     WriteToken,
 )
-from luksctl.units import MIB
+from luksctl.units import MIB, format_size
 
 # A plain EPHEMERAL leaves this much free behind its filesystem, so that it can be encrypted in place later.
 PLAIN_TAIL_BYTES = 32 * MIB
@@ -165,19 +165,36 @@ def _format(
             hint="luksctl meta list",
         )
     if desired.encryption is None:
-        return _format_plain(case, device, intent, torn=torn)
+        close = () if mapping is None else (CloseVolume(desired.volume, mapping.name),)
+        erase = (EraseHead(desired.volume, device),) if torn else ()
+        return _format_plain(case, device, intent, (*close, *erase))
+    if not desired.encryption.keys:
+        raise Refused(f"{device.path} would have to be formatted, but no key is configured for it")
     return _format_encrypted(desired, desired.encryption, device, intent, mapping)
 
 
-def _format_plain(case: _Case, device: Device, intent: FormatIntent, *, torn: bool) -> tuple[Step, ...]:
+def _format_plain(
+    case: _Case, device: Device, intent: FormatIntent, clear: tuple[CloseVolume | EraseHead, ...]
+) -> tuple[Step, ...]:
     volume = case.desired.volume
-    if volume == STATE and case.meta.state_encryption is not None:
+    if volume == STATE and _tag9_expects_encryption(case.meta):
         raise Refused("META says that STATE is encrypted, the config wants it plain", hint="luksctl meta read 9")
-    tail = PLAIN_TAIL_BYTES if volume == EPHEMERAL else 0
+    size_bytes = device.size_bytes - (PLAIN_TAIL_BYTES if volume == EPHEMERAL else 0)
+    if size_bytes <= 0:
+        raise Refused(
+            f"{device.path} is too small: {format_size(PLAIN_TAIL_BYTES)} behind a plain filesystem stay free",
+            hint="make the partition larger",
+        )
     announce = WriteIntent(volume, replace(intent, phase=FormatPhase.FILESYSTEM))
-    make = MakeFilesystem(volume, device.path, case.desired.filesystem, intent.header_uuid, device.size_bytes - tail)
-    erase = (EraseHead(volume, device),) if torn else ()
-    return (announce, *erase, make, ConcludeFormat(volume, _identity(device), encrypted=False))
+    make = MakeFilesystem(volume, device.path, case.desired.filesystem, intent.header_uuid, size_bytes)
+    # A tag 9 that says "null" goes too, or META would not be what a plain STATE asks for.
+    forget = (WriteStateEncryption(STATE, None),) if volume == STATE and case.meta.has_tag9 else ()
+    return (announce, *clear, make, *forget, ConcludeFormat(volume, _identity(device), encrypted=False))
+
+
+def _tag9_expects_encryption(meta: MetaFacts) -> bool:
+    """Tell whether tag 9 says that STATE is encrypted; one that cannot be parsed may well say so."""
+    return meta.state_encryption is not None or meta.tag9_problem is not None
 
 
 def _format_encrypted(
@@ -231,8 +248,15 @@ def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
             f"{found.device.path} holds a plain {kind} filesystem, the config wants it encrypted; nothing was touched",
             hint=_ERASE_HINT,
         )
+    if not case.meta.readable:
+        # Two bad copies are not an empty META: they may have said that this volume is encrypted.
+        raise MetaError(
+            f"{found.device.path} holds a plain {kind} filesystem, and META, which knows whether it should be "
+            f"encrypted, is unreadable ({case.meta.problem}); not mounted",
+            hint="luksctl meta list",
+        )
     expected = desired.volume in case.meta.record.encrypted
-    if expected or (desired.volume == STATE and case.meta.state_encryption is not None):
+    if expected or (desired.volume == STATE and _tag9_expects_encryption(case.meta)):
         raise Refused(
             f"{found.device.path} holds a plain {kind} filesystem where META expects an encrypted volume; not mounted",
             hint="find out who replaced it; luksctl meta list shows what META expects",
