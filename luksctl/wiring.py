@@ -104,9 +104,12 @@ class LocatedMeta:
         if device.image:
             return AdvStore(device.path, f"{device.path}.lock", lock_timeout_s=timeout_s)
         disk = device.disk or device.path
-        # While this process formats, it holds the disk's flock, which keeps every other writer of META out as well.
-        held = self._disks.holds_lock_of(disk)
-        lock_path = os.path.join(self._lock_dir, "META.lock") if held else disk
+        if not self._disks.holds_lock_of(disk):
+            return AdvStore(device.path, disk, lock_timeout_s=timeout_s)
+        # While this process formats, it holds the disk's flock, which keeps every other writer of META out as well;
+        # asking for it once more would wait for ourselves.
+        lock_path = os.path.join(self._lock_dir, "META.lock")
+        os.close(os.open(lock_path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
         return AdvStore(device.path, lock_path, lock_timeout_s=timeout_s)
 
 

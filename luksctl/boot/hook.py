@@ -1,4 +1,4 @@
-"""The boot hook: `python -m luksctl.boot VOLUME` opens one volume and exits; `--retry VOLUME` goes on until it opens.
+"""The boot hook: `luksctl-boot VOLUME` opens one volume and exits; `luksctl-boot --retry VOLUME` goes on until it opens.
 
 Its own entry, because it must start fast and depend on little: no argument parser, no tables, one line per step on
 standard error with the journal's priority prefix. Exit codes are those of docs/errors.md.
@@ -48,7 +48,7 @@ def _run(words: list[str]) -> Report:
             node = build_node(read_settings(), announce)
             return open_volume(node, volume, boot_deadline(node))
         case _:
-            raise UsageError(f"usage: python -m luksctl.boot [--retry] {STATE}|{EPHEMERAL}")
+            raise UsageError(f"usage: luksctl-boot [--retry] {STATE}|{EPHEMERAL}")
 
 
 def announce(done: Done) -> None:

@@ -33,7 +33,7 @@ OnFailure=luksctl-retry@{volume}.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart={program} -m luksctl.boot {volume}
+ExecStart={program} {volume}
 TimeoutStartSec={stop_after_s:.0f}
 UMask=0077
 """
@@ -48,7 +48,7 @@ Before=shutdown.target
 
 [Service]
 Type=exec
-ExecStart={program} -m luksctl.boot --retry %i
+ExecStart={program} --retry %i
 Restart=on-failure
 RestartSec=30
 UMask=0077
@@ -109,7 +109,7 @@ def mount_unit(mount_point: str) -> str:
 
 
 def unit_files(settings: Settings, paths: Paths, program: str) -> tuple[UnitFile, ...]:
-    """Return every unit of this node. `program` is the Python interpreter with its options, as ExecStart spells it."""
+    """Return every unit of this node. `program` is the absolute path of the hook, luksctl-boot."""
     units = [UnitFile("luksctl-retry@.service", MARK + _RETRY.format(program=program))]
     for volume in (STATE, EPHEMERAL):
         mount_point = settings.volume(volume).mount_point
