@@ -1,4 +1,4 @@
-"""The directory under a mount point: empty, mode 0000 and immutable, so that nothing is written below it while locked."""
+"""The directory under a mount point: empty, mode 0000, immutable, so that nothing is written below a locked volume."""
 
 from __future__ import annotations
 

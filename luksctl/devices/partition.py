@@ -88,10 +88,10 @@ class Installer:
         return installed
 
     def _device(self, disk: str) -> Device:
-        if os.path.isfile(disk):
-            return Device(os.path.realpath(disk), size_of(disk), image=True)
         block = self.tree.at(disk)
         if block is None:
+            if os.path.isfile(disk):
+                return Device(os.path.realpath(disk), size_of(disk), image=True)
             if os.path.exists(disk):
                 raise UsageError(f"{disk} is neither a block device nor an image file", operation="install")
             raise DeviceMissing(f"{disk} does not exist", operation="install", hint="lsblk")
