@@ -12,7 +12,7 @@ import mmap
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from luksctl.errors import MetaError
 
@@ -156,7 +156,10 @@ def create_image(path: str, content: bytes) -> None:
     """
     fresh = f"{path}.new"
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # A leftover is removed, not reused: its mode and owner may be anybody's.
+        with suppress(FileNotFoundError):
+            os.unlink(fresh)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with memoryview(content) as view:
                 written = 0

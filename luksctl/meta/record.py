@@ -62,14 +62,14 @@ def decode(value: bytes | None) -> StoredRecord:
         raise _damaged("it is not JSON") from error
     fields = _object(document, "the record")
     version = fields.get("version")
-    if isinstance(version, int) and not isinstance(version, bool) and version > VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or version < VERSION:
+        raise _damaged("it has no version")
+    if version > VERSION:
         raise MetaError(
             f"tag 0xe0 is a node record of version {version}, and this luksctl knows {VERSION}",
             volume="META",
             hint="use the luksctl that wrote it, or a newer one",
         )
-    if version != VERSION:
-        raise _damaged("it has no version")
     check = fields.get("machineCheck")
     record = NodeRecord(
         intents=tuple(_decode_intent(entry) for entry in _list(fields.get("intents", []), "intents")),

@@ -100,11 +100,11 @@ class NodeIdProvider:
         return () if self._override is None else (_OVERRIDE_WARNING,)
 
     def _uuid(self) -> str | None:
-        return self._override or self._read_uuid()
+        return self._override or self._read_uuid() or None
 
     def _checked_uuid(self, key: ConfiguredKey) -> str:
         uuid = self._uuid()
-        if not uuid:
+        if uuid is None:
             raise KeyRejected(
                 "this machine has no SMBIOS UUID, so it has no nodeID key",
                 slot=key.slot,

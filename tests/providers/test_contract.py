@@ -1,0 +1,158 @@
+"""What holds for every provider; a new one adds a line to CASES."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from luksctl.errors import KeyRejected, LuksctlError, ProviderUnavailable, TokenInvalid
+from luksctl.model.config import ConfiguredKey, KmsKey, NodeIdKey, StaticKey
+from luksctl.model.ports import KeyProvider, MadeKey
+from luksctl.providers.node_id import NodeIdProvider
+from luksctl.providers.static import StaticProvider
+from luksctl.secret import Secret
+from tests.marker import MARKER, shown_in
+
+UUID = "4c4c4544-0042-3510-8051-b4c04f4e5731"
+DOCUMENTED = (KeyRejected, TokenInvalid, ProviderUnavailable)
+
+
+class SealingProvider:
+    """A provider with tokens, as kms and tpm are: seals by turning the key round. For tests only."""
+
+    def make(self, volume: str, key: ConfiguredKey) -> MadeKey:  # noqa: ARG002  # the port
+        """Make a key and seal it into a token."""
+        fresh = MARKER + volume.encode()
+        token = {"UserData": {"sealedData": base64.b64encode(fresh[::-1]).decode()}, "type": "fake", "keyslots": []}
+        return MadeKey(Secret.take(fresh), json.dumps(token))
+
+    def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:
+        """Yield what the token seals."""
+        if token is None:
+            raise TokenInvalid("the slot has no token", volume=volume, slot=key.slot)
+        document = json.loads(token)
+        if document.get("type") != "fake":
+            raise TokenInvalid("the token is of another type", volume=volume, slot=key.slot)
+        return iter([Secret.take(base64.b64decode(document["UserData"]["sealedData"])[::-1])])
+
+    def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:  # noqa: ARG002  # the port
+        """Know nothing."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One provider with a key of its kind; `tokens` says whether it needs one; `secrets` are never to be seen."""
+
+    provider: Callable[[], KeyProvider]
+    key: ConfiguredKey
+    tokens: bool
+    secrets: tuple[bytes, ...]
+
+
+CASES = {
+    "static": Case(StaticProvider, ConfiguredKey(0, StaticKey(Secret.take(bytes(MARKER)))), False, (MARKER,)),
+    "static, two lines": Case(
+        StaticProvider, ConfiguredKey(0, StaticKey(Secret.take(MARKER + b"\nsecond"))), False, (MARKER,)
+    ),
+    "nodeID": Case(lambda: NodeIdProvider(lambda: UUID), ConfiguredKey(3, NodeIdKey()), False, (UUID.encode(),)),
+    "nodeID, override": Case(
+        lambda: NodeIdProvider(lambda: UUID, override="another-identity"),
+        ConfiguredKey(3, NodeIdKey()),
+        False,
+        (UUID.encode(), b"another-identity"),
+    ),
+    "a fake with tokens": Case(SealingProvider, ConfiguredKey(5, KmsKey("h")), True, (MARKER,)),
+}
+
+
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    """Give each provider in turn."""
+    assert isinstance(request.param, Case)
+    return request.param
+
+
+def content(secret: Secret) -> bytes:
+    """Return the bytes of `secret`, for a comparison."""
+    with secret.view() as view:
+        return bytes(view)
+
+
+def test_the_first_candidate_is_the_key_that_was_made(case: Case) -> None:
+    """Another provider object recovers it, from the token alone."""
+    made = case.provider().make("STATE", case.key)
+    assert (made.token is not None) == case.tokens
+    first = next(iter(case.provider().recover("STATE", case.key, made.token)))
+    assert content(first) == content(made.key)
+
+
+def test_candidates_are_fresh_secrets_that_differ(case: Case) -> None:
+    """Each is the caller's to close; closing one harms neither the others nor the configured key."""
+    token = case.provider().make("STATE", case.key).token
+    candidates = list(case.provider().recover("STATE", case.key, token))
+    assert all(isinstance(candidate, Secret) for candidate in candidates)
+    contents = [content(candidate) for candidate in candidates]
+    assert len(set(contents)) == len(contents) >= 1
+    for candidate in candidates:
+        candidate.close()
+    again = case.provider().recover("STATE", case.key, token)
+    assert [content(candidate) for candidate in again] == contents
+
+
+def test_a_key_that_was_made_is_the_callers(case: Case) -> None:
+    """Closing it does not take it from the provider or the config."""
+    provider = case.provider()
+    with provider.make("STATE", case.key).key as first:
+        expected = content(first)
+    assert content(provider.make("STATE", case.key).key) == expected
+
+
+def test_a_token_that_is_not_its_own_is_told_apart(case: Case) -> None:
+    """A provider with tokens refuses none and a foreign one by TokenInvalid; one without does not look."""
+    provider = case.provider()
+    for token in (None, '{"type":"systemd-tpm2","keyslots":["3"]}'):
+        if case.tokens:
+            with pytest.raises(TokenInvalid):
+                next(iter(provider.recover("STATE", case.key, token)))
+        else:
+            assert content(next(iter(provider.recover("STATE", case.key, token))))
+
+
+def test_no_secret_is_shown(case: Case) -> None:
+    """Neither by the provider, nor by what it makes, nor by its explanation."""
+    provider = case.provider()
+    made = provider.make("STATE", case.key)
+    candidates = list(provider.recover("STATE", case.key, made.token))
+    shown = [repr(provider), repr(case.key), repr(made.key), repr(candidates), str(candidates[0])]
+    shown.append(str(provider.explain_rejection("STATE", case.key)))
+    for secret in case.secrets:
+        assert [shown_in(text, secret) for text in shown] == [[]] * len(shown)
+
+
+def unreadable() -> str | None:
+    raise ProviderUnavailable("cannot read it")
+
+
+@pytest.mark.parametrize(
+    "provider",
+    [
+        NodeIdProvider(lambda: None),
+        NodeIdProvider(lambda: ""),
+        NodeIdProvider(lambda: "00000000-0000-0000-0000-000000000000"),
+        NodeIdProvider(unreadable),
+    ],
+)
+def test_failures_are_of_the_documented_classes(provider: KeyProvider) -> None:
+    """What the pipe knows how to go on from; both methods say the same."""
+    key = ConfiguredKey(1, NodeIdKey())
+    raised: list[type[LuksctlError]] = []
+    for attempt in (lambda: provider.make("STATE", key), lambda: list(provider.recover("STATE", key, None))):
+        with pytest.raises(DOCUMENTED) as caught:
+            attempt()
+        raised.append(caught.type)
+    assert raised[0] is raised[1]
