@@ -8,7 +8,7 @@ from typing import Final
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from luksctl.config.block import is_merge_key
+from luksctl.config.nodes import is_merge_key
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
 from luksctl.config.yamltext import BYTE_ORDER_MARK, decode, load_documents

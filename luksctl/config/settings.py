@@ -6,7 +6,8 @@ from typing import Final
 
 from yaml.nodes import MappingNode
 
-from luksctl.config.block import Block, is_null, kind_of
+from luksctl.config.block import Block
+from luksctl.config.nodes import is_null, kind_of
 from luksctl.config.report import Report
 from luksctl.config.split import refuse_duplicate_keys
 from luksctl.config.yamltext import line_of, load_documents

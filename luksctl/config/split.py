@@ -8,7 +8,8 @@ from typing import Final
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from luksctl.config import policy
-from luksctl.config.block import Block, is_merge_key, is_null, join, kind_of
+from luksctl.config.block import Block
+from luksctl.config.nodes import is_merge_key, is_null, join, kind_of
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
 from luksctl.config.yamltext import line_of, load_documents

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from luksctl.config.block import Block
-from luksctl.config.encryption import V1ALPHA1, VOLUME_CONFIG, read_encryption
+from luksctl.config.encryption import read_encryption
+from luksctl.config.forms import V1ALPHA1, VOLUME_CONFIG
 from luksctl.config.spelling import did_you_mean
 from luksctl.config.split import Document
 from luksctl.model.config import EPHEMERAL, STATE, VolumeEncryption

@@ -99,9 +99,12 @@ def test_an_alias_of_itself() -> None:
 
 
 YAML_LIKE = st.text(alphabet=" \n-:{}[]&*!|>'\"#,?%@a<0x1~\t\r\ufeff\u0085", max_size=60)
-WORDS = """machine: systemDiskEncryption: state: keys: nodeID: static: VolumeConfig EncryptionPolicy STATE luks2 name:
-    apiVersion: v1alpha1 luksctl/v1alpha1 kind: encryption: provider: kdf: memory: <<: &a *a --- - { } [ ] volumes: STATE:
-    image: x timeouts: passphrase: tpm: options: pcrs: slot: 0 , """.split()
+WORDS = (
+    *("machine:", "systemDiskEncryption:", "state:", "keys:", "slot: 0", "nodeID:", "static:", "passphrase:", "tpm:"),
+    *("apiVersion:", "v1alpha1", "luksctl/v1alpha1", "kind:", "VolumeConfig", "EncryptionPolicy", "name:", "STATE"),
+    *("encryption:", "provider:", "luks2", "kdf:", "memory:", "options:", "pcrs:", "volumes:", "STATE:", "image: x"),
+    *("<<:", "&a", "*a", "---", "-", "{", "}", "[", "]", ",", "0", "timeouts:"),
+)
 PIECES = st.lists(st.sampled_from([*WORDS, "\n", "\n  ", "\n    ", "- slot: 0\n"]), max_size=25)
 TEXTS = st.one_of(
     st.binary(max_size=80),
