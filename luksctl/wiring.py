@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from luksctl.config.settings import parse_settings
 from luksctl.cryptsetup import blkid
@@ -13,7 +14,6 @@ from luksctl.cryptsetup.ondisk import read_copies
 from luksctl.devices import medium
 from luksctl.devices.disks import SystemDisks
 from luksctl.devices.find import Finder
-from luksctl.devices.partition import Installer
 from luksctl.devices.system import RunningSystem
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import AmbiguousDevice, ConfigError, MetaError, Problem
@@ -29,6 +29,9 @@ from luksctl.providers.node_id import NodeIdProvider
 from luksctl.providers.registry import Registry
 from luksctl.providers.smbios import SmbiosUuid
 from luksctl.providers.static import StaticProvider
+
+if TYPE_CHECKING:
+    from luksctl.devices.partition import Installer
 
 DEFAULT_SETTINGS = Settings()
 
@@ -139,6 +142,8 @@ def meta_store(settings: Settings) -> AdvStore:
 
 def installer(settings: Settings, progress: Callable[[str], None] = lambda _: None) -> Installer:
     """Return what partitions disks."""
+    from luksctl.devices.partition import Installer  # noqa: PLC0415  # no boot partitions a disk; its start is timed
+
     return Installer(BlockTree(), blkid.signature, gpt_entries, settings.timeouts.lock_s, progress)
 
 
