@@ -175,10 +175,16 @@ class Device:
         """
         handle = self._handle
         handle.check_bounds(slot)
-        size = ffi.new("size_t *")
-        size[0] = lib.crypt_get_volume_key_size(handle.pointer)
         number = ANY_SLOT if slot is None else slot
-        volume_key = Secret(size[0])
+        # 0 or less where there is no such keyslot: then the call below says so.
+        size_bytes = (
+            lib.crypt_get_volume_key_size(handle.pointer)
+            if slot is None
+            else lib.crypt_keyslot_get_key_size(handle.pointer, slot)
+        )
+        volume_key = Secret(max(size_bytes, 1))
+        size = ffi.new("size_t *")
+        size[0] = len(volume_key)
         try:
             with chars_of(key) as chars, chars_of(volume_key) as target:
                 handle.run(

@@ -8,7 +8,7 @@ from typing import Final
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.handle import LUKS2, Handle, optional_text
 from luksctl.cryptsetup.kdf import CHEAP_DIGEST, Pbkdf2Cost
-from luksctl.cryptsetup.passing import chars_of
+from luksctl.cryptsetup.passing import optional_chars_of
 from luksctl.model.config import DEFAULT_CIPHER
 from luksctl.secret import Secret
 
@@ -58,11 +58,9 @@ def format_device(handle: Handle, parameters: FormatParameters, volume_key: Secr
     )
     operation = handle.operation("format")
     arguments = (LUKS2, name.encode(), mode.encode(), optional_text(parameters.uuid))
-    if volume_key is None:
-        handle.change(operation, lib.crypt_format, *arguments, ffi.NULL, parameters.volume_key_size_bytes, luks2)
-        return
-    with chars_of(volume_key) as chars:
-        handle.change(operation, lib.crypt_format, *arguments, chars, len(volume_key), luks2)
+    size_bytes = parameters.volume_key_size_bytes if volume_key is None else len(volume_key)
+    with optional_chars_of(volume_key) as chars:
+        handle.change(operation, lib.crypt_format, *arguments, chars, size_bytes, luks2)
 
 
 def _set_layout(handle: Handle, parameters: FormatParameters) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from enum import IntFlag
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.handle import LUKS2, Handle
@@ -62,7 +63,7 @@ class Header:
 
     @property
     def volume_key_size_bytes(self) -> int:
-        """Return the size of the volume key."""
+        """Return the size of the volume key; 0 while no keyslot holds it."""
         return lib.crypt_get_volume_key_size(self._handle.pointer)
 
     @property
@@ -81,6 +82,14 @@ class Header:
         handle = self._handle
         operation = handle.operation("ask where the header is", function="crypt_header_is_detached")
         return bool(handle.run(operation, lib.crypt_header_is_detached))
+
+    def json(self) -> str:
+        """Return the JSON area as libcryptsetup holds it (crypt_dump_json)."""
+        return self._handle.metadata_json()
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the parsed JSON area."""
+        return json.loads(self.json())  # type: ignore[no-any-return]
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of one header copy, and of the keyslots area."""

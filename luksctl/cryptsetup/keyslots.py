@@ -8,7 +8,7 @@ from typing import Any, Final, final
 from luksctl.cryptsetup._libcryptsetup import lib
 from luksctl.cryptsetup.handle import LUKS2, Handle
 from luksctl.cryptsetup.kdf import Kdf
-from luksctl.cryptsetup.passing import chars_of
+from luksctl.cryptsetup.passing import chars_of, optional_chars_of
 from luksctl.secret import Secret
 
 ANY_SLOT: Final = lib.CRYPT_ANY_SLOT
@@ -46,21 +46,22 @@ class Keyslots:
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
 
-    def add_by_volume_key(self, slot: int | None, key: Secret, volume_key: Secret, kdf: Kdf) -> int:
+    def add_by_volume_key(self, slot: int | None, key: Secret, volume_key: Secret | None, kdf: Kdf) -> int:
         """Write `key` into the free `slot` (None: the first free one) and return its number.
 
-        Cut: the keyslot's area is written before the header, so the slot is not there, or there and whole
+        `volume_key` None is the random one that `Device.format` made, where this very handle formatted. Cut: the
+        keyslot's area is written before the header, so the slot is not there, or there and whole
         (crypt_keyslot_add_by_volume_key).
         """
         handle = self._handle
         handle.set_kdf(kdf)
-        with chars_of(key) as key_chars, chars_of(volume_key) as volume_chars:
+        with chars_of(key) as key_chars, optional_chars_of(volume_key) as volume_chars:
             return handle.change(
                 handle.unlocking("add a keyslot", slot),
                 lib.crypt_keyslot_add_by_volume_key,
                 _number(slot),
                 volume_chars,
-                len(volume_key),
+                0 if volume_key is None else len(volume_key),
                 key_chars,
                 len(key),
             )

@@ -10,7 +10,17 @@ from luksctl.cryptsetup._libcryptsetup import ffi
 from luksctl.secret import Secret
 
 if TYPE_CHECKING:
-    from luksctl.cryptsetup._libcryptsetup import Chars
+    from luksctl.cryptsetup._libcryptsetup import Chars, Null
+
+
+@contextmanager
+def optional_chars_of(secret: Secret | None) -> Iterator[Chars | Null]:
+    """Do as `chars_of`, with NULL for None."""
+    if secret is None:
+        yield ffi.NULL
+    else:
+        with chars_of(secret) as chars:
+            yield chars
 
 
 @contextmanager

@@ -173,6 +173,8 @@ class Reencryption:
         handle = self._handle
         handle.check_bounds(None)
         handle.set_kdf(CHEAP_DIGEST)
+        # The cipher of what is under way stands in the header; naming one again is refused.
+        named = not flags & (ReencryptFlag.RESUME_ONLY | ReencryptFlag.RECOVERY)
         cipher, _, mode = parameters.cipher.partition("-")
         resilience = ffi.new("char[]", parameters.resilience.encode())
         checksum_hash = ffi.new("char[]", parameters.checksum_hash.encode())
@@ -201,8 +203,8 @@ class Reencryption:
                 len(key),
                 old,
                 new,
-                cipher.encode(),
-                mode.encode(),
+                cipher.encode() if named else ffi.NULL,
+                mode.encode() if named else ffi.NULL,
                 reencrypt,
             )
 
