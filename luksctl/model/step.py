@@ -32,9 +32,10 @@ class RepairMeta:
 
 @dataclass(frozen=True, slots=True)
 class MakeKey:
-    """Have the provider make the key of a slot (and its token), in memory only. Nothing on disk.
+    """Have the provider make the key of a slot (and its token), and give it back by that token. Nothing on disk.
 
-    A key that cannot be made is a failed sync of its slot, unless it is `required`; one key at least must be made.
+    A key that cannot be made or given back is a failed sync of its slot, unless it is `required`; one key at least
+    must be made.
     """
 
     volume: str
@@ -112,11 +113,15 @@ class WriteToken:
 
 @dataclass(frozen=True, slots=True)
 class ProveKey:
-    """Read the token back, get the key from its provider again, and open the slot with it. Writes nothing."""
+    """Read the token back, get the key from its provider again, and open the slot with it. Writes nothing.
+
+    A key that does not prove is a failed sync of its slot, unless it is `required`.
+    """
 
     volume: str
     device: Device
     key: ConfiguredKey
+    required: bool = False
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 

@@ -11,7 +11,15 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self, assert_never
 
-from luksctl.errors import DeviceError, KeyRejected, LuksctlError, NotConverged, ProviderUnavailable, TokenInvalid
+from luksctl.errors import (
+    DeviceError,
+    KeyRejected,
+    LuksctlError,
+    NotConverged,
+    ProviderUnavailable,
+    Refused,
+    TokenInvalid,
+)
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
 from luksctl.model.header import UNFINISHED_MARK, Copies, LuksHeader
 from luksctl.model.intent import FormatIntent
@@ -39,7 +47,7 @@ from luksctl.model.step import (
     WriteStateEncryption,
     WriteToken,
 )
-from luksctl.reconcile.keys import Failures, cheapest_first, try_key
+from luksctl.reconcile.keys import Failures, cheapest_first, expect_given_back, try_key
 from luksctl.secret import Secret
 
 
@@ -88,9 +96,17 @@ class _Run:
         intent = self._intent
         if intent is None:
             return
-        noted = replace(intent, last_error=error.cause.splitlines()[0][:200])
+        first_line = next(iter(error.cause.splitlines()), "")
+
+        def note(record: NodeRecord) -> NodeRecord:
+            announced = record.intent(intent.volume)
+            if announced is None or announced.header_uuid != intent.header_uuid:
+                # Where deleting the intent failed halfway, it must not come back: it is permission to destroy.
+                return record
+            return record.with_intent(replace(announced, last_error=first_line[:200] or type(error).__name__))
+
         try:
-            self._ports.meta.update_record(lambda record: record.with_intent(noted))
+            self._ports.meta.update_record(note)
         except LuksctlError as second:
             error.add_note(f"the cause could not be noted in META: {second}")
 
@@ -143,19 +159,21 @@ class _Run:
     def _make_key(self, step: MakeKey) -> Done:
         key = step.key
         try:
-            made = self._ports.provider(key).make(step.volume, key)
+            provider = self._ports.provider(key)
+            made = provider.make(step.volume, key)
+            self._secrets.enter_context(made.key)
+            expect_given_back(step.volume, key, made, provider)
         except (ProviderUnavailable, KeyRejected, TokenInvalid) as error:
             self._failures.add(key, error)
             if step.required:
-                raise
+                raise self._failures.combined("could be made", Refused) from error
             return Done(step, slot=key.slot, skipped=error.cause)
-        self._secrets.enter_context(made.key)
         self._made[key.slot] = made
         return Done(step, slot=key.slot)
 
     def _write_intent(self, step: WriteIntent, intent: FormatIntent) -> Done:
         if intent.header_uuid and self._failures.errors and not self._made:
-            raise self._failures.combined("could be made")
+            raise self._failures.combined("could be made", Refused)
 
         def announce(record: NodeRecord) -> NodeRecord:
             return record.with_intent(intent)
@@ -192,8 +210,10 @@ class _Run:
                 self._ports.provider(key),
                 lambda candidate: self._ports.headers.test_key(step.device, key.slot, candidate),
             )
-        except ProviderUnavailable as error:
+        except (ProviderUnavailable, KeyRejected, TokenInvalid) as error:
             self._failures.add(key, error)
+            if step.required:
+                raise self._failures.combined("was proven") from error
             return Done(step, slot=key.slot, skipped=error.cause)
         self._proven.add(key.slot)
         return Done(step, "opened", slot=key.slot)
@@ -264,6 +284,9 @@ class _Run:
         self._expect_header(device, header_uuid)
         self._ports.headers.clear_subsystem(device)
         self._expect_equal_copies(device, "finishing")
+        if self._header(device).unfinished_mark:
+            # Without the intent, a mark that stayed would lock the volume out at the next boot.
+            raise DeviceError(f"after finishing, the header of {device.path} still carries the unfinished mark")
 
     def _repair_header(self, device: Device, header_uuid: str) -> None:
         self._expect_header(device, header_uuid)
@@ -281,5 +304,7 @@ class _Run:
 
     def _write_state_encryption(self, encryption: VolumeEncryption | None) -> None:
         if encryption is not None and not self._proven:
+            if self._failures.errors:
+                raise self._failures.combined("was proven")
             raise NotConverged("META was left as it is: no key of the new list was proven on STATE in this run")
         self._ports.meta.write_state_encryption(encryption)

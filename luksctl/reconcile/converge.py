@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from luksctl.errors import NotConverged
+from luksctl.errors import Busy, NotConverged
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.observed import Blank, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
+from luksctl.model.probe import Device
 from luksctl.model.step import Done
 from luksctl.reconcile.apply import apply
 from luksctl.reconcile.observe import observe
@@ -44,8 +45,10 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
         found = look(desired, settings, ports)
         with ExitStack() as locks:
             if isinstance(found.observed, Blank | Unfinished) and found.plan.refusal is None:
-                locks.enter_context(ports.disks.format_lock(found.observed.device))
+                locked = found.observed.device
+                locks.enter_context(ports.disks.format_lock(locked))
                 found = look(desired, settings, ports)
+                _expect_same_device(locked, found)
             yield from apply(found.plan, ports)
         if found.plan.steps:
             left = look(desired, settings, ports).plan
@@ -54,3 +57,10 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
             if left.steps:
                 names = ", ".join(type(step).__name__ for step in left.steps)
                 raise NotConverged(f"still to do after applying the plan: {names}", volume=desired.volume)
+
+
+def _expect_same_device(locked: Device, found: Look) -> None:
+    """Raise Busy where the volume moved while its lock was awaited: what was found now is not what is locked."""
+    if found.plan.destroys_data and isinstance(found.observed, Blank | Unfinished) and found.observed.device != locked:
+        cause = f"the volume was on {locked.path} and is on {found.observed.device.path} now"
+        raise Busy(cause, volume=found.plan.volume, hint="try again")

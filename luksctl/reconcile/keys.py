@@ -15,7 +15,7 @@ from luksctl.errors import (
 )
 from luksctl.model.config import ConfiguredKey
 from luksctl.model.header import Keyslot, LuksHeader
-from luksctl.model.ports import KeyProvider
+from luksctl.model.ports import KeyProvider, MadeKey
 from luksctl.secret import Secret
 
 Result = TypeVar("Result")
@@ -35,12 +35,12 @@ class Failures:
             error.operation = f"{key.kind} key"
         self.errors.append(error)
 
-    def combined(self, purpose: str) -> LuksctlError:
-        """Return one error that shows all: unavailable if any key may come back, else locked."""
+    def combined(self, purpose: str, otherwise: type[LuksctlError] = Locked) -> LuksctlError:
+        """Return one error that shows all: unavailable if any key may come back, else `otherwise`."""
         every = "; ".join(f"slot {error.slot} ({error.operation}): {error.cause}" for error in self.errors)
         cause = f"no configured key {purpose}: {every or 'no key is configured'}"
         waiting = any(isinstance(error, ProviderUnavailable) for error in self.errors)
-        kind = ProviderUnavailable if waiting else Locked
+        kind = ProviderUnavailable if waiting else otherwise
         hints = [error.hint for error in self.errors if error.hint is not None]
         hint = hints[0] if hints else "check the keys in the config, then: luksctl retry " + self.volume
         return kind(cause, volume=self.volume, hint=hint)
@@ -61,6 +61,15 @@ def _kdf_work(slot: Keyslot) -> int:
         return slot.iterations
     # One pass over one KiB of Argon2 memory takes about as long as one PBKDF2 iteration.
     return (slot.time or 1) * (slot.memory_kib or 1)
+
+
+def expect_given_back(volume: str, key: ConfiguredKey, made: MadeKey, provider: KeyProvider) -> None:
+    """Raise KeyRejected unless `provider` recovers the key it has just made, so that no slot is written for nothing."""
+    for candidate in provider.recover(volume, key, made.token):
+        with candidate:
+            if candidate == made.key:
+                return
+    raise KeyRejected("its provider does not give back the key it made", volume=volume, slot=key.slot)
 
 
 def try_key(

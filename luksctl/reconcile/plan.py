@@ -215,7 +215,7 @@ def _format_encrypted(
     for key in encryption.keys:
         steps.append(AddKeyslot(volume, device, key.slot, kdf_for(key, desired.policy.kdf)))
         steps.append(WriteToken(volume, device, key.slot))
-        steps.append(ProveKey(volume, device, key))
+        steps.append(ProveKey(volume, device, key, required))
     if volume == STATE:
         steps.append(WriteStateEncryption(volume, encryption))
     steps += [
@@ -255,7 +255,7 @@ def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
             f"encrypted, is unreadable ({case.meta.problem}); not mounted",
             hint="luksctl meta list",
         )
-    expected = desired.volume in case.meta.record.encrypted
+    expected = desired.expect_encrypted or desired.volume in case.meta.record.encrypted
     if expected or (desired.volume == STATE and _tag9_expects_encryption(case.meta)):
         raise Refused(
             f"{found.device.path} holds a plain {kind} filesystem where META expects an encrypted volume; not mounted",

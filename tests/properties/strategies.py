@@ -196,10 +196,11 @@ def situations(draw: st.DrawFn) -> Situation:
     silent = replace(announced, intents=())
     plain = FilesystemFound(device, Signature(draw(st.sampled_from(["xfs", "ext4", "ntfs"])), usage="filesystem"))
     unfinished = Unfinished(device, intent, draw(st.none() | headers(marked=True)), draw(mappings(device, volume)))
+    empty_or_plain: list[Observed] = [Blank(device), plain]
     found: tuple[Observed, NodeRecord] = draw(
         st.one_of(
             st.tuples(untouchable(device), st.sampled_from([announced, silent])),
-            st.tuples(st.sampled_from([Blank(device), plain]), st.just(silent)),
+            st.tuples(st.sampled_from(empty_or_plain), st.just(silent)),
             st.tuples(finished(device, volume, None), st.just(silent)),
             st.tuples(finished(device, volume, intent), st.just(announced)),
             st.tuples(st.just(unfinished), st.just(announced)),
