@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar, final
 
@@ -16,7 +17,8 @@ T = TypeVar("T")
 # Looks at one element of a list and returns what is wrong with it, and a hint.
 Check = Callable[[T], tuple[str, str | None] | None]
 
-_MOST_DIGITS: Final = 20
+# No leading zeros, and no more digits than any field of ours could use.
+_WHOLE: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})|0o[0-7]{1,18}|0x[0-9a-fA-F]{1,15}")
 _QUOTE_IT: Final = "write it in quotes to make it text"
 
 
@@ -186,19 +188,9 @@ class Block:
         if not isinstance(node, ScalarNode) or node.tag != TAG_WHOLE:
             self.report.error(line, path, f"must be a whole number, not {kind_of(node)}")
             return None
-        number = _number(node.value)
-        if number is None:
-            hint = "a number with a leading zero is octal to some readers and decimal to others" if node.value else None
-            self.report.error(line, path, "not a whole number that every reader takes the same way", hint)
-        return number
-
-
-def _number(text: str) -> int | None:
-    """Return the number, or None for leading zeros, absurd length and tagged text that is no number."""
-    digits = text.lstrip("+-")
-    if len(text) > _MOST_DIGITS or (len(digits) > 1 and digits[0] == "0" and digits.isdecimal()):
-        return None
-    try:
-        return int(text, 0)
-    except ValueError:
+        if _WHOLE.fullmatch(node.value):
+            return int(node.value, 0)
+        leading_zero = node.value.lstrip("+-").startswith("0")
+        hint = "to some readers a leading zero makes it octal; write it without" if leading_zero else None
+        self.report.error(line, path, "not a whole number that every reader takes the same way", hint)
         return None

@@ -30,10 +30,8 @@ def redact(text: bytes) -> bytes:
     """
     report = Report("config")
     characters = decode(text, report)
-    roots = load_documents(text, report)
+    roots = load_documents(characters, report)
     report.raise_problems()
-    if characters is None:
-        raise AssertionError("a text that cannot be decoded is a problem")
     spans = {span for root in roots for node in _secret_scalars(root) if (span := _span(node, characters)) is not None}
     pieces: list[str] = [BYTE_ORDER_MARK] if text.startswith(BYTE_ORDER_MARK.encode()) else []
     copied = 0

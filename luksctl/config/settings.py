@@ -10,7 +10,7 @@ from luksctl.config.block import Block
 from luksctl.config.nodes import is_null, kind_of
 from luksctl.config.report import Report
 from luksctl.config.split import refuse_duplicate_keys
-from luksctl.config.yamltext import line_of, load_documents
+from luksctl.config.yamltext import decode, line_of, load_documents
 from luksctl.model.config import (
     EPHEMERAL,
     META,
@@ -62,7 +62,7 @@ def parse_settings(text: bytes, source: str) -> Settings:
 
 
 def _root(text: bytes, report: Report) -> Block | None:
-    roots = [root for root in load_documents(text, report) if not is_null(root)]
+    roots = [root for root in load_documents(decode(text, report), report) if not is_null(root)]
     for surplus in roots[1:]:
         report.error(line_of(surplus), "", "the settings are one document")
     if not roots:

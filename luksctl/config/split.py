@@ -12,7 +12,7 @@ from luksctl.config.block import Block
 from luksctl.config.nodes import is_merge_key, is_null, join, kind_of
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
-from luksctl.config.yamltext import line_of, load_documents
+from luksctl.config.yamltext import decode, line_of, load_documents
 
 TALOS_API_VERSION: Final = "v1alpha1"
 # The machine configuration proper has neither apiVersion nor kind; Talos knows it by one of these.
@@ -38,7 +38,7 @@ def split(text: bytes, report: Report) -> list[Document]:
     """Return the documents of `text`; null documents are left out, those that cannot be told are noted."""
     documents: list[Document] = []
     first_lines: dict[_Identity, int] = {}
-    roots = load_documents(text, report)
+    roots = load_documents(decode(text, report), report)
     for root in roots:
         if is_null(root):
             continue

@@ -59,24 +59,21 @@ def line_of(node: Node) -> int:
     return line + 1
 
 
-def decode(text: bytes, report: Report) -> str | None:
-    """Return `text` without a byte order mark; None, with the problem noted, where it is not UTF-8."""
+def decode(text: bytes, report: Report) -> str:
+    """Return `text` without a byte order mark; empty text, with the problem noted, where it is not UTF-8."""
     try:
         return text.decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         report.error(text.count(b"\n", 0, error.start) + 1, "", "the text is not UTF-8")
-        return None
+        return ""
 
 
-def load_documents(text: bytes, report: Report) -> list[Node]:
-    """Return the root node of each document, null documents included.
+def load_documents(characters: str, report: Report) -> list[Node]:
+    """Return the root node of each document of what `decode` gave, null documents included.
 
     A syntax error is noted in `report` and ends the list; what stands before it is returned, to be checked as well.
     Messages never quote the text: a passphrase that is not quoted may be what the parser stumbles over.
     """
-    characters = decode(text, report)
-    if characters is None:
-        return []
     roots: list[Node] = []
     try:
         if _too_deep(characters):

@@ -89,6 +89,7 @@ SLOTS: list[Row] = [
     (one_key("{slot: -1, nodeID: {}}"), 7, f"{KEY}.slot", "slot -1 is outside 0-31", ""),
     (one_key("{slot: '1', nodeID: {}}"), 7, f"{KEY}.slot", "must be a whole number, not text", ""),
     (one_key("{slot: 1.0, nodeID: {}}"), 7, f"{KEY}.slot", "must be a whole number, not a number", ""),
+    (one_key("{slot: !!int x, nodeID: {}}"), 7, f"{KEY}.slot", "not a whole number", ""),
     (one_key("{slot: 010, nodeID: {}}"), 7, f"{KEY}.slot", "every reader", "octal"),
     (one_key(f"{{slot: {'9' * 5000}, nodeID: {{}}}}"), 7, f"{KEY}.slot", "every reader", ""),
     (

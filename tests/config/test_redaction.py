@@ -53,6 +53,7 @@ def test_all_places_of_a_config() -> None:
             state: {keys: [{slot: 0, static: {passphrase: pw-one}}]}
           base: &base {static: {passphrase: pw-two}}
           word: &word three
+          addresses: {static: three}
           network: {static: {passphrase: pw-four, address: 10.0.0.1}, passphrase: five}
         ---
         kind: UserVolumeConfig
