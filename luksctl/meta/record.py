@@ -103,8 +103,8 @@ def _decode_intent(entry: object) -> Intent:
     if fields.get("kind") != "format":
         raise _damaged("an intent is of a kind this luksctl does not know")
     attempt = fields.get("attempt")
-    if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 1:
-        raise _damaged("an intent's attempt is not a number from 1")
+    if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 0:
+        raise _damaged("an intent's attempt is not a number from 0")
     try:
         phase = FormatPhase(_text(fields.get("phase"), "an intent's phase"))
     except ValueError as error:

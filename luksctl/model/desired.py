@@ -13,6 +13,7 @@ class DesiredVolume:
 
     `format_refusal` says why nothing may be formatted whatever is found (the wish comes from META alone, the node is
     locked, …); None allows it. `follow_in_meta` lets tag 9 follow the wish for STATE: only STATE's own config may.
+    `expect_encrypted` is what `luksctl enable` recorded: a plain filesystem there is never mounted.
     """
 
     volume: str
@@ -20,6 +21,7 @@ class DesiredVolume:
     policy: EncryptionPolicy
     format_refusal: str | None = None
     follow_in_meta: bool = False
+    expect_encrypted: bool = False
 
     @property
     def mapped_name(self) -> str:

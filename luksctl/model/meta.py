@@ -68,6 +68,17 @@ class NodeRecord:
         """Return the record that knows this machine by `check`."""
         return replace(self, machine_check=check)
 
+    def with_partitions(self, partitions: tuple[tuple[str, str], ...]) -> NodeRecord:
+        """Return the record after a disk was laid out: its GPT UUIDs, and nothing of what was there before."""
+        replaced = {volume for volume, _ in partitions}
+        others = tuple(entry for entry in self.partitions if entry[0] not in replaced)
+        return replace(
+            self,
+            intents=tuple(intent for intent in self.intents if intent.volume not in replaced),
+            partitions=(*others, *partitions),
+            encrypted=tuple(name for name in self.encrypted if name not in replaced),
+        )
+
     def with_finished(self, volume: str, partition: str, *, encrypted: bool) -> NodeRecord:
         """Return the record after the first format of `volume` ended: no intent, partition and encryption noted."""
         others = tuple(entry for entry in self.partitions if entry[0] != volume)

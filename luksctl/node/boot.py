@@ -13,6 +13,7 @@ from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConf
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import Blank, FilesystemFound, Missing, Unfinished
+from luksctl.node.expected import expecting
 from luksctl.node.node import Node
 from luksctl.node.opening import Wish, await_device, await_meta, bring_up
 from luksctl.node.report import Report, failure_report, write_report
@@ -62,9 +63,9 @@ def _wishes_for_state(node: Node) -> tuple[Wish, ...]:
     if outside is not None:
         refusal = None if meta.readable else f"META is unreadable ({meta.problem})"
         wanted = desire(STATE, outside, memory_kib=node.system.memory_kib(), format_refusal=refusal)
-        wishes.append(Wish(wanted, outside.source))
+        wishes.append(Wish(expecting(node.paths, wanted), outside.source))
     if meta.state_encryption is not None:
-        wishes.append(Wish(desire_from_meta(meta), "META tag 9"))
+        wishes.append(Wish(expecting(node.paths, desire_from_meta(meta)), "META tag 9"))
     if wishes:
         return tuple(wishes)
     if config_problem is not None:
@@ -77,7 +78,7 @@ def _wish_without_config(node: Node, meta: MetaFacts) -> Wish:
     reason = maintenance(node, meta)
     if reason is not None:
         raise Maintenance(reason, volume=STATE, hint=_MAINTENANCE_HINT)
-    plain = DesiredVolume(STATE, None, EncryptionPolicy(), "no machine config is at hand")
+    plain = expecting(node.paths, DesiredVolume(STATE, None, EncryptionPolicy(), "no machine config is at hand"))
     found = look(plain, node.settings.volume(STATE), node.ports)
     if isinstance(found.observed, FilesystemFound):
         return Wish(plain, "nothing (STATE is plain)")
@@ -116,7 +117,8 @@ def open_ephemeral(node: Node, deadline: Deadline) -> Report:
     config, notes, refusal = _effective_config(node)
     wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib(), format_refusal=refusal)
     await_device(node, EPHEMERAL, deadline)
-    report = until(node, deadline, lambda: bring_up(node, (Wish(wanted, config.source),)))
+    wish = Wish(expecting(node.paths, wanted), config.source)
+    report = until(node, deadline, lambda: bring_up(node, (wish,)))
     return replace(report, notes=(*notes, *report.notes))
 
 

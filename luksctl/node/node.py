@@ -43,6 +43,7 @@ class Paths:
     run_dir: str = "/run/luksctl"
     machine_config: str = "/etc/luksctl/machine.yaml"
     credential_dirs: tuple[str, ...] = ("/run/credentials/@system",)
+    expected_encrypted: str = "/etc/luksctl/expected.json"
 
     def volume_link(self, volume: str) -> str:
         """Return the link that the mount unit of `volume` mounts from."""

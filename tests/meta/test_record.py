@@ -86,7 +86,7 @@ def test_a_long_cause_is_cut() -> None:
         (document(intents={}), "not a list"),
         (document(intents=[{**INTENT, "kind": "reset"}]), "of a kind"),
         (document(intents=[{**INTENT, "phase": "later"}]), "in a phase"),
-        (document(intents=[{**INTENT, "attempt": 0}]), "attempt"),
+        (document(intents=[{**INTENT, "attempt": -1}]), "attempt"),
         (document(intents=[{**INTENT, "attempt": True}]), "attempt"),
         (document(intents=[{**INTENT, "volume": None}]), "volume is not text"),
         (document(partitions=[]), "not an object"),
