@@ -85,3 +85,9 @@ def volume(tmp_path: Path, template: _Template) -> str:
     with open(path, "r+b") as target:
         target.write(template.head)
     return path
+
+
+@pytest.fixture(scope="session")
+def template_head(template: _Template) -> bytes:
+    """Return the bytes of a formatted image up to the last that is not zero."""
+    return template.head
