@@ -65,7 +65,7 @@ vm-test: venv vm-packages ## vm-tests/: stories in virtual machines, with dm-cry
 .PHONY: bench
 bench: venv ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some
 	$(say) 'measuring; a busy machine spoils this'
-	@$(bin)/python -m tests.bench $(BENCH)
+	@$(bin)/python -m tests.bench '$(BENCH)'
 
 .PHONY: wheel
 wheel: venv ## build the wheel into dist/: one file for Python 3.11 and later, libcryptsetup 2.4 to 2.8

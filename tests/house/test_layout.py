@@ -18,7 +18,6 @@ COMPILED = "luksctl.cryptsetup._libcryptsetup"
 OUTERMOST = {
     Path("luksctl/cli/main.py"),
     Path("luksctl/boot/hook.py"),
-    Path("luksctl/boot/__main__.py"),
 }
 # cffi calls these from C: an exception is kept there and raised again after the C call returned.
 CALLBACKS = {Path("luksctl/cryptsetup/callbacks.py")}
