@@ -120,7 +120,7 @@ def test_only_the_outermost_files_exit_or_catch_everything(module: Path) -> None
         assert [node.lineno for node in nodes if isinstance(node, ast.ExceptHandler) and _catches_broadly(node)] == []
 
 
-@pytest.mark.parametrize("module", modules("tests", "vm-tests"), ids=str)
+@pytest.mark.parametrize("module", [path for path in modules() if path.stem.startswith("test_")], ids=str)
 def test_every_test_says_what_it_shows(module: Path) -> None:
     """Each test function has a docstring that begins with one sentence."""
     for function in functions(module):
