@@ -21,7 +21,8 @@ class FormatParameters:
 
     `uuid` None makes a random one. `metadata_size_bytes` is the size of one header copy (16 KiB to 4 MiB),
     `keyslots_size_bytes` that of the keyslots area, `data_offset_bytes` where the data begins (0 with a detached
-    header). `digest` costs every unlock; it cannot be changed later. `integrity` needs a kernel with dm-integrity.
+    header). `digest` costs every unlock; it cannot be changed later. `integrity` is a name of dm-crypt's, such as
+    "hmac(sha256)", whose key is part of the volume key (32 bytes more); it needs a kernel with dm-integrity.
     """
 
     cipher: str = DEFAULT_CIPHER

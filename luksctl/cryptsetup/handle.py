@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, final
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import CallState, ProgressCallback, thread_state
 from luksctl.cryptsetup.failure import Operation, check
-from luksctl.cryptsetup.kdf import Kdf, KdfBounds, set_kdf
+from luksctl.cryptsetup.kdf import Kdf, KdfBounds, pbkdf_parameters
 from luksctl.cryptsetup.library import require
 
 if TYPE_CHECKING:
@@ -159,8 +159,12 @@ class Handle:
         require(function)
 
     def set_kdf(self, kdf: Kdf) -> None:
-        """Set what the next keyslot or digest costs; never benchmarks."""
-        set_kdf(self.pointer, kdf, self.operation("set the key derivation costs"))
+        """Set what the next keyslot or digest written by this handle costs; never benchmarks.
+
+        EINVAL below the library's minimum: Argon2 time 4, memory 32 KiB; PBKDF2 1000 iterations.
+        """
+        with pbkdf_parameters(kdf) as parameters:
+            self.run(self.operation("set the key derivation costs"), lib.crypt_set_pbkdf_type, parameters)
 
     def metadata_json(self) -> str:
         """Return the JSON area of the loaded header (crypt_dump_json)."""

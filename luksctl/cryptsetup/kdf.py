@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
-from luksctl.cryptsetup.failure import Operation, check
 from luksctl.errors import KdfOutOfBounds
 from luksctl.model.config import KdfCost
 from luksctl.units import GIB, KIB
 
 if TYPE_CHECKING:
-    from luksctl.cryptsetup._libcryptsetup import CryptDevice
+    from luksctl.cryptsetup._libcryptsetup import PbkdfType
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +95,18 @@ class KdfBounds:
 DEFAULT_BOUNDS: Final = KdfBounds()
 
 
-def set_kdf(pointer: CryptDevice, kdf: Kdf, operation: Operation) -> None:
-    """Set what the next keyslot or digest written by the handle costs; never benchmarks (crypt_set_pbkdf_type)."""
+@contextmanager
+def pbkdf_parameters(kdf: Kdf) -> Iterator[PbkdfType]:
+    """Give `kdf` as crypt_set_pbkdf_type takes it, with benchmarks switched off, for the length of the `with`."""
     match kdf:
         case KdfCost(time, memory_kib, threads):
             name, hash_name, iterations = b"argon2id", b"sha256", time
         case Pbkdf2Cost(iterations, hash_text):
             name, hash_name, memory_kib, threads = b"pbkdf2", hash_text.encode(), 0, 0
+        case _:
+            assert_never(kdf)
     kdf_name, kdf_hash = ffi.new("char[]", name), ffi.new("char[]", hash_name)
-    parameters = ffi.new(
+    yield ffi.new(
         "struct crypt_pbkdf_type *",
         {
             "type": kdf_name,
@@ -114,4 +117,3 @@ def set_kdf(pointer: CryptDevice, kdf: Kdf, operation: Operation) -> None:
             "flags": lib.CRYPT_PBKDF_NO_BENCHMARK,
         },
     )
-    check(lib.crypt_set_pbkdf_type(pointer, parameters), operation)

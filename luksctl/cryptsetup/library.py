@@ -62,6 +62,17 @@ def require(name: str) -> None:
         raise missing(function)
 
 
+def version(library: Library) -> str:
+    """Return the newest version whose functions the installed library has, so it is that one or a little newer.
+
+    DeviceError when it does not open.
+    """
+    present = {function.since for function in functions().values() if function.library is library and function.present}
+    if not present:
+        raise DeviceError(f"{_library_name(library)} cannot be opened ({open_error(library)})")
+    return max(present, key=lambda since: tuple(int(part) for part in since.split(".")))
+
+
 def missing(function: LibraryFunction) -> MissingFunction:
     """Return the error for a call of `function`, which the library lacks."""
     reason = open_error(function.library)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
@@ -10,7 +11,8 @@ from typing import Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.failure import Operation
-from luksctl.cryptsetup.handle import Handle, run_without_handle
+from luksctl.cryptsetup.handle import Handle, make_handle, run_without_handle
+from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS
 from luksctl.cryptsetup.keyslots import ANY_SLOT
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.errors import CryptsetupError
@@ -66,7 +68,7 @@ class MappingStatus(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ActiveMapping:
-    """An active mapping: where it begins on its backing device, how long it is, and its options."""
+    """An active mapping: the device below it, where it begins there, how long it is, and its options."""
 
     name: str
     backing: str
@@ -143,22 +145,25 @@ class Mappings:
         """Tell whether /dev/mapper/`name` is active."""
         return MappingStatus(lib.crypt_status(self._handle.pointer, name.encode()))
 
-    def active(self, name: str) -> ActiveMapping:
-        """Return what /dev/mapper/`name` is; CryptsetupError if it is not active."""
-        handle = self._handle
-        found = ffi.new("struct crypt_active_device *")
-        handle.run(handle.operation(f"look at {name}"), lib.crypt_get_active_device, name.encode(), found)
-        backing = ffi.string(lib.crypt_get_device_name(handle.pointer)).decode(errors="surrogateescape")
-        return ActiveMapping(
-            name, backing, found.offset * _SECTOR_BYTES, found.size * _SECTOR_BYTES, ActivateFlag(found.flags)
-        )
+    def resize(self, name: str, size_bytes: int | None = None, *, volume_key: Secret | None = None) -> None:
+        """Make /dev/mapper/`name` `size_bytes` long, a multiple of 512 (None: as long as the device allows).
 
-    def resize(self, name: str, size_bytes: int | None = None) -> None:
-        """Make /dev/mapper/`name` `size_bytes` long (None: as long as the device allows)."""
+        A mapping whose key is in the kernel's keyring asks for the `volume_key` again.
+        """
         handle = self._handle
-        handle.run(
-            handle.operation(f"resize {name}"), lib.crypt_resize, name.encode(), (size_bytes or 0) // _SECTOR_BYTES
-        )
+        if volume_key is not None:
+            handle.check_digests()
+            with chars_of(volume_key) as chars:
+                handle.run(
+                    handle.unlocking(f"resize {name}"),
+                    lib.crypt_activate_by_volume_key,
+                    ffi.NULL,
+                    chars,
+                    len(volume_key),
+                    lib.CRYPT_ACTIVATE_KEYRING_KEY,
+                )
+        sectors = (size_bytes or 0) // _SECTOR_BYTES
+        handle.run(handle.operation(f"resize {name}"), lib.crypt_resize, name.encode(), sectors)
 
     def suspend(self, name: str) -> None:
         """Stop all I/O on /dev/mapper/`name` and wipe its volume key from the kernel."""
@@ -204,3 +209,22 @@ def deactivate(name: str, *, flags: DeactivateFlag = AT_ONCE) -> None:
     """Close /dev/mapper/`name`, without a device at hand; CryptsetupError if it is not active or in use."""
     operation = Operation(f"close {name}", name)
     run_without_handle(operation, lambda: lib.crypt_deactivate_by_name(ffi.NULL, name.encode(), flags))
+
+
+def active_mapping(name: str) -> ActiveMapping:
+    """Return what the active /dev/mapper/`name` is and stands on; CryptsetupError if it is not active."""
+    operation = Operation(f"look at {name}", name)
+    handle = make_handle(lambda out: lib.crypt_init_by_name(out, name.encode()), operation, DEFAULT_BOUNDS)
+    try:
+        found = ffi.new("struct crypt_active_device *")
+        handle.run(operation, lib.crypt_get_active_device, name.encode(), found)
+        backing = lib.crypt_get_device_name(handle.pointer)
+        return ActiveMapping(
+            name=name,
+            backing=os.fsdecode(ffi.string(backing)) if backing else "",
+            offset_bytes=found.offset * _SECTOR_BYTES,
+            size_bytes=found.size * _SECTOR_BYTES,
+            flags=ActivateFlag(found.flags),
+        )
+    finally:
+        handle.close()

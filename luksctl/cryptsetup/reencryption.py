@@ -72,7 +72,7 @@ class ReencryptParameters:
     """How to re-encrypt; sizes are multiples of 512, and 0 leaves them to libcryptsetup.
 
     `max_hotzone_bytes` is how much is in flight between two progress calls. `device_size_bytes` limits it to the head
-    of the device. `cipher` and `sector_size_bytes` are the new ones.
+    of the device. `cipher` (empty for DECRYPT) and `sector_size_bytes` are the new ones.
     """
 
     cipher: str
@@ -174,7 +174,7 @@ class Reencryption:
         handle.check_bounds(None)
         handle.set_kdf(CHEAP_DIGEST)
         # The cipher of what is under way stands in the header; naming one again is refused.
-        named = not flags & (ReencryptFlag.RESUME_ONLY | ReencryptFlag.RECOVERY)
+        named = parameters.cipher and not flags & (ReencryptFlag.RESUME_ONLY | ReencryptFlag.RECOVERY)
         cipher, _, mode = parameters.cipher.partition("-")
         resilience = ffi.new("char[]", parameters.resilience.encode())
         checksum_hash = ffi.new("char[]", parameters.checksum_hash.encode())

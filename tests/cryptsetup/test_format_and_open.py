@@ -6,10 +6,10 @@ import pytest
 
 from luksctl.cryptsetup.device import Device
 from luksctl.cryptsetup.formatting import FormatParameters
-from luksctl.cryptsetup.kdf import Pbkdf2Cost
-from luksctl.cryptsetup.mappings import MappingStatus, deactivate, mapping_status
+from luksctl.cryptsetup.kdf import Kdf, Pbkdf2Cost
+from luksctl.cryptsetup.mappings import MappingStatus, active_mapping, deactivate, mapping_status
 from luksctl.errors import CryptsetupError, SlotPassphraseRejected
-from luksctl.model.config import CHEAPEST_KDF
+from luksctl.model.config import CHEAPEST_KDF, KdfCost
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
 
@@ -132,6 +132,37 @@ def test_closing_what_is_not_open_is_an_error() -> None:
     with pytest.raises(CryptsetupError) as caught:
         deactivate("luksctl-test-absent")
     assert caught.value.operation == "close luksctl-test-absent"
+    with pytest.raises(CryptsetupError):
+        active_mapping("luksctl-test-absent")
+    with pytest.raises(CryptsetupError):
+        Device.active("luksctl-test-absent")
+
+
+def test_changing_what_is_not_open_is_an_error(volume: str, key: Secret, volume_key: Secret) -> None:
+    """Suspending, resuming and resizing a name that is not active fail and name it."""
+    with Device.open(volume) as device:
+        mappings = device.mappings
+        for change in (
+            lambda: mappings.suspend("absent"),
+            lambda: mappings.resume_by_passphrase("absent", key, slot=0),
+            lambda: mappings.resume_by_volume_key("absent", volume_key),
+            lambda: mappings.resize("absent"),
+            lambda: mappings.resize("absent", 8 * MIB, volume_key=volume_key),
+        ):
+            with pytest.raises(CryptsetupError) as caught:
+                change()
+            assert caught.value.operation is not None
+            assert "absent" in caught.value.operation
+
+
+@pytest.mark.parametrize("kdf", [KdfCost(1, 32, 1), KdfCost(4, 8, 1), Pbkdf2Cost(999)])
+def test_costs_below_the_minimum_are_refused(volume: str, other_key: Secret, volume_key: Secret, kdf: Kdf) -> None:
+    """Costs that libcryptsetup does not take add nothing, and the error has its words."""
+    with Device.open(volume) as device:
+        with pytest.raises(CryptsetupError, match="minimum") as caught:
+            device.keyslots.add_by_volume_key(1, other_key, volume_key, kdf)
+        assert device.keyslots.numbers() == (0,)
+    assert caught.value.operation == "set the key derivation costs"
 
 
 def test_detached_header_opens_the_data_behind_it(

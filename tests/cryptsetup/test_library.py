@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
-from luksctl.cryptsetup.library import Library, LibraryFunction, functions, has, missing, require
+from luksctl.cryptsetup.library import Library, LibraryFunction, functions, has, missing, require, version
 from luksctl.errors import MissingFunction
 
 _ROOT = Path(__file__).parents[2]
@@ -77,6 +77,12 @@ def test_baseline_is_present() -> None:
         if f.library is Library.CRYPTSETUP and _version(f.since) <= (2, 4) and not f.present
     ]
     assert absent == []
+
+
+def test_version_is_that_of_the_newest_function_present() -> None:
+    """The version is told from the functions, since the library does not tell it."""
+    assert _version(version(Library.CRYPTSETUP)) >= (2, 4)
+    assert _version(version(Library.BLKID)) >= (2, 17)
 
 
 def test_missing_function_names_the_version_that_brings_it() -> None:

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from luksctl.cryptsetup.callbacks import Progress
 from luksctl.cryptsetup.device import Device
+from luksctl.cryptsetup.formatting import FormatParameters
 from luksctl.cryptsetup.header import Requirement
 from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.keyslots import KeyslotStatus
@@ -19,7 +21,7 @@ from luksctl.errors import CryptsetupError
 from luksctl.model.config import CHEAPEST_KDF
 from luksctl.secret import Secret
 from luksctl.units import MIB
-from tests.cryptsetup.forging import reader
+from tests.cryptsetup.forging import overwrite, reader
 
 PARAMETERS = ReencryptParameters(cipher="aes-xts-plain64", max_hotzone_bytes=MIB)
 
@@ -117,3 +119,26 @@ def test_volume_under_reencryption_is_not_opened_from_a_copy(prepared: str, key:
     assert image.header.reencrypting
     with Device.from_copy(image, prepared) as device, pytest.raises(CryptsetupError, match="copy of its header"):
         device.mappings.activate_by_passphrase("luksctl-test", key)
+
+
+def test_plain_data_is_encrypted_in_place(image: str, tmp_path: Path, key: Secret, volume_key: Secret) -> None:
+    """With a header in a file of its own, data is encrypted where it stands, and decrypted to the same bytes."""
+    header = str(tmp_path / "detached.header")
+    with open(header, "xb") as target:
+        target.truncate(16 * MIB)
+    plain = b"plain text that must not be found " * 4096
+    overwrite(image, 0, plain)
+    encrypt = ReencryptParameters(cipher="aes-xts-plain64", mode=ReencryptMode.ENCRYPT)
+    with Device.blank(header, data_path=image) as device:
+        device.format(FormatParameters(data_offset_bytes=0, sector_size_bytes=512), volume_key)
+        device.keyslots.add_by_volume_key(0, key, volume_key, CHEAPEST_KDF)
+        device.reencryption.start(encrypt, key, old_slot=None, new_slot=0)
+        device.reencryption.run()
+        assert device.reencryption.state().status is ReencryptStatus.NONE
+    assert plain[:64] not in Path(image).read_bytes()
+    decrypt = ReencryptParameters(cipher="", mode=ReencryptMode.DECRYPT)
+    with Device.detached(header, image) as device:
+        device.verify_volume_key(volume_key)
+        device.reencryption.start(decrypt, key, old_slot=0, new_slot=None)
+        device.reencryption.run()
+    assert Path(image).read_bytes().startswith(plain)
