@@ -11,7 +11,7 @@ from luksctl.config.settings import parse_settings
 from luksctl.cryptsetup import blkid
 from luksctl.cryptsetup.headers import LuksHeaders
 from luksctl.cryptsetup.ondisk import read_copies
-from luksctl.devices import medium
+from luksctl.devices import medium, mountpoints
 from luksctl.devices.disks import SystemDisks
 from luksctl.devices.find import Finder
 from luksctl.devices.system import RunningSystem
@@ -145,6 +145,39 @@ def installer(settings: Settings, progress: Callable[[str], None] = lambda _: No
     from luksctl.devices.partition import Installer  # noqa: PLC0415  # no boot partitions a disk; its start is timed
 
     return Installer(BlockTree(), blkid.signature, gpt_entries, settings.timeouts.lock_s, progress)
+
+
+class UnitHost:
+    """What enable and disable need of the running machine."""
+
+    def __init__(self, tree: BlockTree) -> None:
+        self._tree = tree
+        self._system = RunningSystem(tree)
+
+    def prepare(self, path: str) -> mountpoints.Prepared:
+        """Make the directory under a mount point and seal it."""
+        return mountpoints.prepare(path, self._tree)
+
+    def restore(self, path: str) -> None:
+        """Make that directory an ordinary one again."""
+        mountpoints.unprepare(path)
+
+    def mounted(self, path: str) -> bool:
+        """Tell whether something is mounted at exactly `path`."""
+        return self._system.mounted_from(path) is not None
+
+    def reload_units(self) -> None:
+        """Have systemd read its unit files again."""
+        self._system.reload_units()
+
+    def start_unit(self, unit: str) -> None:
+        """Start a unit and wait for it."""
+        self._system.start_unit(unit)
+
+
+def unit_host() -> UnitHost:
+    """Return what enable and disable need of the running machine."""
+    return UnitHost(BlockTree())
 
 
 def gpt_entries(path: str) -> tuple[PartitionEntry, ...]:

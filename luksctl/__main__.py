@@ -1,0 +1,5 @@
+"""`python -m luksctl`."""
+
+from luksctl.cli.main import start
+
+start()

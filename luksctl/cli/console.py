@@ -1,0 +1,79 @@
+"""What a verb says: text or a table for people, or one JSON object; warnings and progress on standard error.
+
+rich draws tables where standard output is a terminal and rich is installed; it is not imported otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TextIO
+
+
+def printable(text: str) -> str:
+    """Return `text` without anything that a terminal would obey: labels come from disks."""
+    return "".join(character if character.isprintable() or character == "\n" else "·" for character in text)
+
+
+@dataclass(slots=True)
+class Console:
+    """Where output goes. With `json`, text for people is left out and exactly one `document` is printed."""
+
+    json: bool = False
+    out: TextIO = field(default_factory=lambda: sys.stdout)
+    err: TextIO = field(default_factory=lambda: sys.stderr)
+
+    def say(self, text: str = "") -> None:
+        """Print text for people."""
+        if not self.json:
+            self.out.write(f"{printable(text)}\n")
+
+    def note(self, text: str) -> None:
+        """Print a warning or a line of progress on standard error."""
+        self.err.write(f"{printable(text)}\n")
+        self.err.flush()
+
+    def document(self, value: object) -> None:
+        """Print `value` as JSON, if that was asked for."""
+        if self.json:
+            json.dump(value, self.out, indent=2)
+            self.out.write("\n")
+
+    def raw(self, data: bytes) -> None:
+        """Print bytes as they are."""
+        self.out.flush()
+        self.out.buffer.write(data)
+        self.out.flush()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Print a table for people."""
+        if self.json:
+            return
+        cells = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
+        if not (self.out.isatty() and self._draw(columns, cells)):
+            self.out.write(plain_table(columns, cells))
+
+    def _draw(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+        try:
+            from rich.console import Console as Terminal  # noqa: PLC0415  # costs more than the rest of the start
+            from rich.table import Table  # noqa: PLC0415
+            from rich.text import Text  # noqa: PLC0415
+        except ImportError:
+            return False
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in columns:
+            table.add_column(name, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        Terminal(file=self.out).print(table)
+        return True
+
+
+def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return columns that line up, two spaces apart."""
+    lines = [[name.upper() for name in columns], *rows]
+    widths = [max(len(line[number]) for line in lines) for number in range(len(columns))]
+    shown = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "".join(f"{line}\n" for line in shown)

@@ -1,0 +1,50 @@
+"""What a verb works with: its output, the settings, and the node, each made only when it is asked for."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from luksctl.cli.console import Console
+from luksctl.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from luksctl.model.config import Settings
+    from luksctl.node.node import Node, Paths
+
+
+@dataclass(slots=True)
+class Context:
+    """One run. `settings_path` and `paths` None mean those of this machine."""
+
+    console: Console = field(default_factory=Console)
+    settings_path: str | None = None
+    paths: Paths | None = None
+
+    def settings(self) -> Settings:
+        """Read the settings; ConfigError where they are wrong."""
+        from luksctl.wiring import read_settings  # noqa: PLC0415  # validate, gen and --help need no libraries
+
+        return read_settings(self.settings_path)
+
+    def node(self) -> Node:
+        """Join the node; every step taken is told on standard error."""
+        from luksctl.cli.steps import told  # noqa: PLC0415  # as above
+        from luksctl.wiring import build_node  # noqa: PLC0415
+
+        return build_node(self.settings(), lambda done: self.console.note(told(done)), self.paths)
+
+    def confirm(self, what: str, name: str, *, yes: bool) -> None:
+        """Return if `yes`, or when the operator typed `name`; UsageError where nobody can be asked, Refused otherwise.
+
+        `what` says in one sentence what is about to be lost.
+        """
+        if yes:
+            return
+        if self.console.json or not (sys.stdin.isatty() and self.console.err.isatty()):
+            raise UsageError(f"{what}; nobody is here to confirm it", hint="add --yes if that is meant")
+        self.console.err.write(f"{what}.\nType {name} to go on: ")
+        self.console.err.flush()
+        if sys.stdin.readline().strip() != name:
+            raise Refused("not confirmed; nothing was touched")

@@ -1,0 +1,102 @@
+"""`luksctl enable`: units, mount points, and the record of what must be encrypted; here, or below --root."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from typing import Final
+
+from luksctl.cli.console import Console
+from luksctl.cli.context import Context
+from luksctl.cli.parser import Parser, split_words
+from luksctl.cli.sources import read_config
+from luksctl.cli.volumes import volumes_of
+from luksctl.errors import Degraded, DeviceError
+from luksctl.model.config import Settings
+from luksctl.node.enable import Outcome, Target, enable, start
+from luksctl.node.node import Paths
+from luksctl.wiring import unit_host
+
+_HOOK: Final = "luksctl-boot"
+
+
+def configure(parser: Parser) -> None:
+    """Add the options of the verb."""
+    add_root(parser)
+    parser.add_list(
+        "encrypted",
+        metavar="VOLUME,…",
+        text="never mount these plain; without it, what the machine config in /etc/luksctl encrypts",
+    )
+    parser.add_argument(
+        "--program", metavar="PATH", help=f"the boot hook as units call it (default: {_HOOK} beside us)"
+    )
+    parser.add_flag("start", text="mount the volumes now (default; not with --root)", default=True)
+
+
+def add_root(parser: Parser) -> None:
+    """Add --root, which disable takes as well."""
+    parser.add_argument("--root", metavar="DIR", default="", help="write below DIR, for an image that boots later")
+
+
+def run(arguments: Namespace, context: Context) -> int:
+    """Enable, and say what is less safe than it should be."""
+    target = target_of(arguments.root, context, program=arguments.program or _hook())
+    host = unit_host()
+    outcome = enable(target, host, encrypted=_expected(arguments.encrypted, target))
+    if arguments.start and not target.root:
+        start(target, host, outcome)
+    show(outcome, context.console)
+    return Degraded.exit_code if outcome.problems else 0
+
+
+def target_of(root: str, context: Context, *, program: str = "") -> Target:
+    """Return where to write; settings below `root` count for what is written there."""
+    below = "" if root in ("", "/") else os.path.abspath(root)
+    settings_below = below + Settings().path
+    if below and context.settings_path is None and os.path.exists(settings_below):
+        context.settings_path = settings_below
+    return Target(context.settings(), context.paths or Paths(), program, below)
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Say what was written and removed."""
+    for path in outcome.written:
+        console.say(f"wrote {path}")
+    for path in outcome.removed:
+        console.say(f"removed {path}")
+    for path in outcome.sealed:
+        console.say(f"sealed {path}: empty, mode 0000, immutable")
+    for note in outcome.notes:
+        console.note(f"note: {note}")
+    for problem in outcome.problems:
+        console.note(f"luksctl: {problem}")
+    console.document(
+        {
+            "written": outcome.written,
+            "removed": outcome.removed,
+            "sealed": outcome.sealed,
+            "notes": outcome.notes,
+            "problems": outcome.problems,
+        }
+    )
+
+
+def _expected(named: tuple[str, ...] | None, target: Target) -> tuple[str, ...] | None:
+    """Return the volumes that must be encrypted; None where neither an option nor a config says so."""
+    if named is not None:
+        return volumes_of(named) if split_words(named) else ()
+    path = target.root + target.paths.machine_config
+    if not os.path.exists(path):
+        return None
+    return tuple(volume for volume, _ in read_config(path).encryption)
+
+
+def _hook() -> str:
+    """Return the absolute path of the boot hook, installed beside this program or beside the interpreter."""
+    for beside in (sys.argv[0], sys.executable):
+        path = os.path.join(os.path.dirname(os.path.abspath(beside)), _HOOK)
+        if os.access(path, os.X_OK):
+            return path
+    raise DeviceError(f"{_HOOK} is not installed beside luksctl", hint="luksctl enable --program PATH")

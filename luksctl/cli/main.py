@@ -1,0 +1,160 @@
+# PYTHON_ARGCOMPLETE_OK
+"""`luksctl VERB …`: find the verb, import its module and no other, and turn every error into a message and a code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import REMAINDER, Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from luksctl.cli.console import Console
+from luksctl.cli.context import Context
+from luksctl.cli.loading import load
+from luksctl.cli.parser import Parser, add_common, verb_parser
+from luksctl.cli.verbs import VERBS, overview, verb_of
+from luksctl.errors import ConfigError, DeviceError, LuksctlError, UsageError
+
+if TYPE_CHECKING:
+    from luksctl.node.node import Paths
+
+_INTERRUPTED: Final = 130
+_BROKEN_PIPE: Final = 141
+_BUG: Final = 1
+
+
+def start() -> NoReturn:
+    """Run and end the process."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command line of this process and return its exit code."""
+    if "_ARGCOMPLETE" in os.environ:
+        from luksctl.cli.complete import complete  # noqa: PLC0415  # only the shell asks for it
+
+        complete()
+    return main(sys.argv[1:])
+
+
+def main(words: Sequence[str], paths: Paths | None = None) -> int:
+    """Run `words` and return the exit code; never raises. `paths` None are those of this machine."""
+    context = Context(Console(json="--json" in words), paths=paths)
+    debug = "--debug" in words
+    try:
+        code = _dispatch(words, context)
+        context.console.out.flush()
+    except LuksctlError as error:
+        return _tell(error, context.console, debug=debug)
+    except KeyboardInterrupt:
+        context.console.note("luksctl: interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us is gone, and so is what the interpreter would still flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+    except OSError as error:
+        return _tell(_operating_system(error), context.console, debug=debug)
+    except Exception as error:  # noqa: BLE001  # the outermost place; nothing is hidden, see below
+        return _bug(error, context.console, debug=debug)
+    return code
+
+
+def _dispatch(words: Sequence[str], context: Context) -> int:
+    common = _common_parser().parse(words)
+    context.console.json = common.json
+    if common.version:
+        from importlib.metadata import version  # noqa: PLC0415  # slow, and asked for once in a while
+
+        context.console.document({"version": version("luksctl")})
+        context.console.say(f"luksctl {version('luksctl')}")
+        return 0
+    if common.help:
+        context.console.document({"verbs": [verb.name for verb in VERBS]})
+        context.console.say(overview().rstrip())
+        return 0
+    if common.verb is None:
+        context.console.say(overview().rstrip())
+        raise UsageError("no verb", hint="luksctl --help")
+    verb = verb_of(common.verb)
+    if verb is None:
+        raise UsageError(f"unknown verb {common.verb!r}", hint=_nearest(common.verb))
+    module = load(verb)
+    parser = verb_parser(verb)
+    module.configure(parser)
+    try:
+        arguments = parser.parse(common.rest, Namespace(settings=common.settings, json=common.json, debug=common.debug))
+    except SystemExit:  # argparse has printed the help
+        return 0
+    context.console.json = arguments.json
+    context.settings_path = arguments.settings
+    return module.run(arguments, context)
+
+
+def _common_parser() -> Parser:
+    parser = Parser(prog="luksctl", add_help=False)
+    add_common(parser)
+    parser.set_defaults(settings=None, json=False, debug=False)
+    parser.add_flag("version", text="")
+    parser.add_flag("help", text="")
+    parser.add_argument("-h", dest="help", action="store_true")
+    parser.add_argument("verb", nargs="?")
+    parser.add_argument("rest", nargs=REMAINDER)
+    return parser
+
+
+def _nearest(word: str) -> str:
+    from luksctl.config.spelling import did_you_mean  # noqa: PLC0415  # only for the lost
+
+    return did_you_mean(word, [verb.name for verb in VERBS]) or "luksctl --help"
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def _tell(error: LuksctlError, console: Console, *, debug: bool) -> int:
+    """Print the error for people on standard error, and with --json as an object on standard output."""
+    if debug:
+        _trace(error)
+    if isinstance(error, ConfigError):
+        for problem in error.problems:
+            console.note(f"luksctl: {problem}")
+            if problem.hint is not None:
+                console.note(f"  hint: {problem.hint}")
+    else:
+        console.note(f"luksctl: {error}")
+    for line in (*getattr(error, "__notes__", ()), *getattr(error, "log", ())):
+        console.note(f"  {line}")
+    if error.hint is not None:
+        console.note(f"hint: {error.hint}")
+    console.document(error.fields())
+    return error.exit_code
+
+
+def _operating_system(error: OSError) -> LuksctlError:
+    place = "" if error.filename is None else f"{error.filename}: "
+    hint = "run it as root" if isinstance(error, PermissionError) and os.geteuid() != 0 else None
+    return DeviceError(f"{place}{error.strerror or type(error).__name__}", hint=hint)
+
+
+def _bug(error: Exception, console: Console, *, debug: bool) -> int:
+    """Say where, but not what: the text of an unforeseen error may hold anything."""
+    if debug:
+        _trace(error)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = "" if last is None else f" at {last.tb_frame.f_code.co_filename}:{last.tb_lineno}"
+    cause = f"a bug in luksctl: {type(error).__name__}{place}"
+    return _tell(
+        LuksctlError(cause, hint="please report it, with what the same command prints with --debug"),
+        console,
+        debug=False,
+    )
+
+
+def _trace(error: BaseException) -> None:
+    import traceback  # noqa: PLC0415  # only for --debug
+
+    traceback.print_exception(error)

@@ -1,0 +1,143 @@
+"""`luksctl status`: how the node and its volumes are, and what to type next; reads only.
+
+Ends with 0, with 4 where a volume is locked, with 5 where something is not as configured, with 12 in maintenance.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator
+
+from luksctl.cli.console import Console
+from luksctl.cli.context import Context
+from luksctl.cli.parser import Parser
+from luksctl.cli.status_fields import status_fields
+from luksctl.cli.volumes import volumes_of
+from luksctl.model.header import HeaderCopies, HeaderCopy, Keyslot
+from luksctl.model.meta import MetaFacts
+from luksctl.model.observed import Ambiguous, Blank, Damaged, FilesystemFound, Foreign, Luks2, Missing, Unfinished
+from luksctl.node.status import NodeStatus, node_status
+from luksctl.node.volume_status import SlotStatus, VolumeStatus
+from luksctl.units import KIB, format_size
+
+
+def configure(parser: Parser) -> None:
+    """Add the options of the verb."""
+    parser.add_argument("volumes", metavar="VOLUME", nargs="*", help="STATE, EPHEMERAL; both without any")
+
+
+def run(arguments: Namespace, context: Context) -> int:
+    """Show the status."""
+    volumes = volumes_of(arguments.volumes)
+    status = node_status(context.node(), volumes)
+    context.console.document(status_fields(status))
+    _show(status, context.console)
+    return status.exit_code
+
+
+def _show(status: NodeStatus, console: Console) -> None:
+    console.say(f"node: {status.condition}")
+    console.say(f"config: {status.config_source or 'none at hand'}")
+    for note in status.notes:
+        console.say(f"  {note}")
+    console.say(f"META: {status.meta.state}")
+    for line in _announced(status.meta):
+        console.say(f"  {line}")
+    for finding in status.findings:
+        console.say(f"  ! {finding}")
+    console.say()
+    console.table(("volume", "state", "device", "mounted at", "opened by"), [_row(volume) for volume in status.volumes])
+    for volume in status.volumes:
+        console.say()
+        console.say(f"{volume.volume}: {_what(volume)}")
+        _show_volume(volume, console)
+    if status.next_commands:
+        console.say()
+        for command in status.next_commands:
+            console.say(f"next: {command}")
+
+
+def _announced(meta: MetaFacts) -> Iterator[str]:
+    for intent in meta.record.intents:
+        last = f", stopped by: {intent.last_error}" if intent.last_error else ""
+        yield f"announces the format of {intent.volume}: attempt {intent.attempt}, making the {intent.phase}{last}"
+    if meta.record.encrypted:
+        yield f"expects to be encrypted: {', '.join(meta.record.encrypted)}"
+
+
+def _row(volume: VolumeStatus) -> tuple[str, ...]:
+    device = volume.device
+    mounted = volume.mount_point if volume.mounted and volume.mount_point is not None else "-"
+    opened_by = volume.report.opened_by if volume.report is not None and volume.mapping is not None else None
+    return volume.volume, volume.state, "-" if device is None else device.path, mounted, opened_by or "-"
+
+
+def _what(volume: VolumeStatus) -> str:  # noqa: PLR0911  # one case per answer
+    device = volume.device
+    size = "" if device is None else f", {format_size(device.size_bytes)}"
+    match volume.observed:
+        case None:
+            return "could not be looked at"
+        case Luks2(header=header):
+            return f"LUKS2 volume {header.uuid}{size}"
+        case FilesystemFound(signature=signature):
+            return f"plain {signature.type} filesystem{size}"
+        case Missing(sought):
+            return f"not there ({sought})"
+        case Ambiguous(candidates, reason):
+            return f"{reason}: {', '.join(candidates)}"
+        case Unfinished(intent=intent):
+            return f"unfinished format, attempt {intent.attempt}{size}"
+        case Foreign(what=what):
+            return f"{what}{size}"
+        case Damaged(reason=reason):
+            return f"damaged: {reason}{size}"
+        case Blank():
+            return f"blank{size}"
+        case other:
+            return f"{type(other).__name__.lower()}{size}"
+
+
+def _show_volume(volume: VolumeStatus, console: Console) -> None:
+    if volume.copies is not None:
+        console.say(f"  header copies: {volume.copies.state} ({copies_text(volume.copies)})")
+    if volume.slots:
+        console.table(("  slot", "key", "kdf", "token", ""), [_slot_row(slot) for slot in volume.slots])
+    if volume.talos is not None:
+        console.say("  Talos: " + ("; ".join(volume.talos.objections) or "can open it"))
+        if volume.talos.removes:
+            console.say(f"  Talos would remove slot {', '.join(str(slot) for slot in volume.talos.removes)}")
+    for finding in volume.findings:
+        console.say(f"  ! {finding}")
+    report = volume.report
+    if report is not None and report.problem is not None and volume.mapping is None:
+        console.say(f"  last attempt: {report.problem}")
+    for note in report.notes if report is not None else ():
+        console.say(f"  last attempt: {note}")
+
+
+def copies_text(copies: HeaderCopies) -> str:
+    """Return how each header copy is."""
+    return ", ".join(
+        f"{name}: {_copy_text(copy)}" for name, copy in (("first", copies.first), ("second", copies.second))
+    )
+
+
+def _copy_text(copy: HeaderCopy | None) -> str:
+    if copy is None:
+        return "not there"
+    return f"sequence {copy.header.seqid}" if copy.header is not None else copy.problem or "not valid"
+
+
+def _slot_row(slot: SlotStatus) -> tuple[str, ...]:
+    keyslot = slot.keyslot
+    return f"  {keyslot.number}", slot.kind, kdf_of(keyslot), slot.token or "-", "opened it" if slot.opened_it else ""
+
+
+def kdf_of(keyslot: Keyslot) -> str:
+    """Return the KDF of a keyslot and what it costs."""
+    if keyslot.iterations is not None:
+        return f"{keyslot.kdf}, {keyslot.iterations} iterations"
+    return (
+        f"{keyslot.kdf}, {keyslot.time} x {format_size((keyslot.memory_kib or 0) * KIB)}, {keyslot.threads} thread(s)"
+    )

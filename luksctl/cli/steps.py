@@ -1,0 +1,106 @@
+"""Steps in words: for the table of plan, for JSON, and for the line that tells that one was taken."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from luksctl.model.config import DEFAULT_CIPHER, KdfCost
+from luksctl.model.step import (
+    AddKeyslot,
+    CloseVolume,
+    ConcludeFormat,
+    Destroys,
+    Done,
+    EraseHead,
+    FinishVolume,
+    FormatVolume,
+    MakeFilesystem,
+    MakeKey,
+    OpenVolume,
+    ProveAnyKey,
+    ProveKey,
+    RepairHeader,
+    RepairMeta,
+    Step,
+    WriteIntent,
+    WriteStateEncryption,
+    WriteToken,
+)
+from luksctl.units import KIB, format_size
+
+
+def slot_of(step: Step) -> int | None:
+    """Return the keyslot that the step is about, or None."""
+    match step:
+        case MakeKey() | ProveKey():
+            return step.key.slot
+        case AddKeyslot() | WriteToken():
+            return step.slot
+        case _:
+            return None
+
+
+def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentence per step, nothing else
+    """Return what the step does, in words."""
+    match step:
+        case RepairMeta():
+            return "rewrite the bad or older copy of META from the valid one"
+        case MakeKey(_, key, required):
+            return f"make the {key.kind} key" + (", which must succeed" if required else "")
+        case WriteIntent(_, intent):
+            return f"announce in META: attempt {intent.attempt}, making the {intent.phase}"
+        case CloseVolume(_, mapped_name):
+            return f"close /dev/mapper/{mapped_name}, left open by an earlier attempt"
+        case EraseHead(_, device):
+            return f"write zeros over the head of {device.path}"
+        case FormatVolume(_, device, _, encryption, _):
+            return f"write a LUKS2 header on {device.path}, {encryption.cipher or DEFAULT_CIPHER}"
+        case AddKeyslot(_, _, _, kdf):
+            return f"write the key into its slot, {kdf_text(kdf)}"
+        case WriteToken():
+            return "write the token of the key, where it has one"
+        case ProveKey(_, _, key):
+            return f"open the slot with the {key.kind} key, fetched again"
+        case ProveAnyKey(_, device, _):
+            return f"open one slot of {device.path} with a configured key"
+        case WriteStateEncryption(_, encryption):
+            return "delete the keys of STATE from META" if encryption is None else "write the keys of STATE to META"
+        case RepairHeader(_, device, _):
+            return f"make both header copies of {device.path} equal to the valid, newer one"
+        case OpenVolume(_, device, mapped_name, _):
+            return f"open {device.path} as /dev/mapper/{mapped_name}"
+        case MakeFilesystem(_, target, filesystem, _, _):
+            return f"make {filesystem} on {target}"
+        case FinishVolume():
+            return "take the mark of an unfinished format out of both header copies"
+        case ConcludeFormat():
+            return "record the partition in META and take the announcement back"
+        case _:
+            assert_never(step)
+
+
+def kdf_text(kdf: KdfCost) -> str:
+    """Return the cost of a keyslot in words."""
+    return f"argon2id, {kdf.time} x {format_size(kdf.memory_kib * KIB)}, {kdf.threads} thread(s)"
+
+
+def step_fields(step: Step) -> dict[str, object]:
+    """Return the step as plain values for JSON."""
+    return {
+        "volume": step.volume,
+        "step": type(step).__name__,
+        "slot": slot_of(step),
+        "destroys": step.destroys.value,
+        "what": described(step),
+    }
+
+
+def told(done: Done) -> str:
+    """Return one line about a step that was taken or skipped."""
+    slot = done.slot if done.slot is not None else slot_of(done.step)
+    place = done.step.volume if slot is None else f"{done.step.volume}, slot {slot}"
+    if done.skipped is not None:
+        return f"{place}: {type(done.step).__name__} skipped: {done.skipped}"
+    mark = " [destroys data]" if done.step.destroys is Destroys.DATA else ""
+    detail = f" ({done.detail})" if done.detail else ""
+    return f"{place}: {described(done.step)}{detail}{mark}"

@@ -1,0 +1,147 @@
+"""All verbs in one table: what each answers, what it destroys, how it ends. Nothing is imported to show it.
+
+docs/verbs.md repeats the table, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class Group(StrEnum):
+    """When a verb is needed; `--help` is grouped by it."""
+
+    DAILY = "daily"
+    KEYS = "keys"
+    CHANGES = "changes"
+    END_OF_LIFE = "end of life"
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb. `module` is in luksctl.cli; `exit_codes` are those beside 0, 1 and 64, which belong to every verb."""
+
+    name: str
+    group: Group
+    module: str
+    answers: str
+    destroys: str
+    exit_codes: tuple[int, ...]
+    aliases: tuple[str, ...] = ()
+
+
+_FLOW: Final = (2, 3, 4, 6, 8, 9, 10, 11, 12)
+
+VERBS: Final = (
+    Verb(
+        "status",
+        Group.DAILY,
+        "status",
+        "how the node and its volumes are, and what to type next",
+        "nothing; reads only",
+        (2, 4, 5, 9, 12),
+    ),
+    Verb(
+        "plan",
+        Group.DAILY,
+        "plan",
+        "what a boot or a new config would do, step by step",
+        "nothing; reads only",
+        (2, 3, 4, 8, 9, 10, 12),
+    ),
+    Verb(
+        "boot",
+        Group.DAILY,
+        "boot",
+        "open a volume now, as the boot does",
+        "nothing; a blank volume is formatted if the config rules here",
+        _FLOW,
+    ),
+    Verb(
+        "retry",
+        Group.DAILY,
+        "retry",
+        "give a volume whose first format failed new attempts, and open it",
+        "as boot; what an interrupted format left; with --drop-intent the announcement of that format",
+        _FLOW,
+    ),
+    Verb(
+        "meta",
+        Group.KEYS,
+        "meta",
+        "list, read, write or delete the tags of META",
+        "write and delete: the value the tag had",
+        (2, 3, 9, 10, 11),
+    ),
+    Verb(
+        "validate",
+        Group.CHANGES,
+        "validate",
+        "whether a machine config is right, with every problem and its line",
+        "nothing; touches no device",
+        (2,),
+    ),
+    Verb(
+        "gen",
+        Group.CHANGES,
+        "gen",
+        "a commented machine config to start from",
+        "nothing; never writes over a file",
+        (3, 9),
+    ),
+    Verb(
+        "apply-config",
+        Group.CHANGES,
+        "apply_config",
+        "give the node a machine config: its first, or a newer one",
+        "the config in STATE is replaced; blank volumes are formatted only by the first config of a node",
+        _FLOW,
+        ("apply",),
+    ),
+    Verb(
+        "install",
+        Group.CHANGES,
+        "install",
+        "lay out META, STATE and EPHEMERAL on a disk",
+        "nothing on a blank disk; with --erase everything on that disk",
+        (2, 3, 9, 10, 11),
+    ),
+    Verb(
+        "enable",
+        Group.CHANGES,
+        "enable",
+        "have systemd open and mount the volumes at every boot",
+        "nothing; earlier units of luksctl are replaced",
+        (2, 3, 5, 9),
+    ),
+    Verb(
+        "disable",
+        Group.END_OF_LIFE,
+        "disable",
+        "take back what enable wrote",
+        "the units and links of enable; no volume is touched",
+        (2, 9),
+    ),
+)
+
+
+def verb_of(word: str) -> Verb | None:
+    """Return the verb called `word`, by its name or an alias."""
+    return next((verb for verb in VERBS if word == verb.name or word in verb.aliases), None)
+
+
+def overview() -> str:
+    """Return the text of `luksctl --help`."""
+    width = max(len(verb.name) for verb in VERBS)
+    lines = [
+        "usage: luksctl [--settings FILE] [--json] [--debug] VERB …",
+        "",
+        "Declarative disk encryption: the keys in the config are the keyslots on the disk.",
+    ]
+    for group in Group:
+        verbs = [verb for verb in VERBS if verb.group is group]
+        if verbs:
+            lines += ["", f"{group}:", *(f"  {verb.name:<{width}}  {verb.answers}" for verb in verbs)]
+    return "\n".join([*lines, "", "luksctl VERB --help says more; exit codes are in docs/errors.md.", ""])
