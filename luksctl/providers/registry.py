@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, final
 
-from luksctl.errors import ProviderUnavailable
+from luksctl.errors import KeyRejected
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.ports import KeyProvider, MadeKey
 from luksctl.secret import Secret
@@ -17,16 +17,16 @@ _LOCK_TO_STATE: Final = "this release brings no provider for keys locked to STAT
 @final
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """Stands where no provider is: both methods raise ProviderUnavailable, so that the volume's other keys go on."""
+    """Stands where no provider is: both methods raise KeyRejected, so that other keys go on and nobody waits for it."""
 
     reason: str
 
     def make(self, volume: str, key: ConfiguredKey) -> MadeKey:
-        """Raise ProviderUnavailable."""
+        """Raise KeyRejected."""
         self._refuse(volume, key)
 
     def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:  # noqa: ARG002
-        """Raise ProviderUnavailable."""
+        """Raise KeyRejected."""
         self._refuse(volume, key)
 
     def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:  # noqa: ARG002
@@ -34,9 +34,7 @@ class Unavailable:
         return self.reason
 
     def _refuse(self, volume: str, key: ConfiguredKey) -> NoReturn:
-        raise ProviderUnavailable(
-            self.reason, volume=volume, slot=key.slot, hint="another key of the volume has to serve"
-        )
+        raise KeyRejected(self.reason, volume=volume, slot=key.slot, hint="another key of the volume has to serve")
 
 
 @final

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luksctl.errors import ProviderUnavailable
+from luksctl.errors import KeyRejected
 from luksctl.model.config import ConfiguredKey, KeyKind, KeySource, KmsKey, NodeIdKey, StaticKey, TpmKey
 from luksctl.providers.node_id import NodeIdProvider
 from luksctl.providers.registry import Registry
@@ -31,12 +31,12 @@ def test_each_kind_has_its_provider() -> None:
         (NodeIdKey(), True, "no provider for keys locked to STATE"),
     ],
 )
-def test_what_no_provider_serves_is_unavailable(source: KeySource, *, lock_to_state: bool | None, why: str) -> None:
+def test_what_no_provider_serves_is_rejected(source: KeySource, *, lock_to_state: bool | None, why: str) -> None:
     """Asking for the provider is no error; using it says which slot, and why."""
     key = ConfiguredKey(7, source, lock_to_state)
     provider = REGISTRY(key)
     for attempt in (lambda: provider.make("STATE", key), lambda: provider.recover("STATE", key, None)):
-        with pytest.raises(ProviderUnavailable, match=why) as caught:
+        with pytest.raises(KeyRejected, match=why) as caught:
             attempt()
         assert (caught.value.volume, caught.value.slot) == ("STATE", 7)
     assert why in str(provider.explain_rejection("STATE", key))
