@@ -113,7 +113,7 @@ class Device:
 
     @classmethod
     def active(cls, name: str, *, bounds: KdfBounds = DEFAULT_BOUNDS) -> Device:
-        """Open the device below the active /dev/mapper/`name` (crypt_init_by_name)."""
+        """Open the device below the active /dev/mapper/`name`, as `open` does (crypt_init_by_name)."""
         handle = make_handle(
             lambda out: lib.crypt_init_by_name(out, name.encode()), Operation("look at the mapping", name), bounds
         )

@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from luksctl.cryptsetup.library import functions, missing
 from luksctl.errors import CryptsetupError, SlotPassphraseRejected
 
 
@@ -15,13 +14,12 @@ from luksctl.errors import CryptsetupError, SlotPassphraseRejected
 class Operation:
     """What a call was for, in words, on which device or mapping, and on which keyslot.
 
-    `function` names one that an old library may lack. `unlocks` says that -EPERM means a wrong key.
+    `unlocks` says that -EPERM means a wrong key.
     """
 
     name: str
     subject: str
     slot: int | None = None
-    function: str = ""
     unlocks: bool = False
 
 
@@ -56,8 +54,6 @@ def check(rc: int, operation: Operation, log: Log = NO_LOG) -> int:
     if rc >= 0:
         return rc
     number = -rc
-    if number == errno.ENOSYS and operation.function and not functions()[operation.function].present:
-        raise missing(functions()[operation.function])
     default, hint = _MEANINGS.get(number, (os.strerror(number), None))
     cause = default if log.first_error is None else log.first_error.rstrip(".")
     kind = SlotPassphraseRejected if number == errno.EPERM and operation.unlocks else CryptsetupError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Handle as UserData
 
 LUKS2: Final = b"LUKS2"
+# Every libcryptsetup has it: if it is missing, the library itself is.
+_BASIC: Final = "crypt_init"
 _Arguments = ParamSpec("_Arguments")
 
 
@@ -124,6 +127,8 @@ class Handle:
         finally:
             self._busy = False
         self._state.finish()
+        if rc == -errno.ENOSYS:
+            require(getattr(function, "__name__", _BASIC))
         return check(rc, operation, self._state.log())
 
     def change(
@@ -146,9 +151,9 @@ class Handle:
         finally:
             self._state.progress = None
 
-    def operation(self, name: str, slot: int | None = None, function: str = "") -> Operation:
+    def operation(self, name: str, slot: int | None = None) -> Operation:
         """Return an operation on this handle's device."""
-        return Operation(name, self.path, slot, function)
+        return Operation(name, self.path, slot)
 
     def unlocking(self, name: str, slot: int | None = None) -> Operation:
         """Return an operation in which a key may be the wrong one."""
@@ -169,7 +174,7 @@ class Handle:
     def metadata_json(self) -> str:
         """Return the JSON area of the loaded header (crypt_dump_json)."""
         text: Out[Chars] = ffi.new("const char **")
-        self.run(self.operation("read the metadata", function="crypt_dump_json"), lib.crypt_dump_json, text, 0)
+        self.run(self.operation("read the metadata"), lib.crypt_dump_json, text, 0)
         return ffi.string(text[0]).decode()
 
     def metadata(self) -> dict[str, Any]:
@@ -194,6 +199,8 @@ def run_without_handle(operation: Operation, call: Callable[[], int]) -> int:
     state.begin()
     rc = call()
     state.finish()
+    if rc == -errno.ENOSYS:
+        require(_BASIC)
     return check(rc, operation, state.log())
 
 

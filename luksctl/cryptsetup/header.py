@@ -80,8 +80,7 @@ class Header:
     def detached(self) -> bool:
         """Tell whether header and data are on different devices."""
         handle = self._handle
-        operation = handle.operation("ask where the header is", function="crypt_header_is_detached")
-        return bool(handle.run(operation, lib.crypt_header_is_detached))
+        return bool(handle.run(handle.operation("ask where the header is"), lib.crypt_header_is_detached))
 
     def json(self) -> str:
         """Return the JSON area as libcryptsetup holds it (crypt_dump_json)."""

@@ -52,7 +52,10 @@ def copy_header(pread: Pread, size_bytes: int) -> HeaderImage:
     if best is None:
         raise DeviceError(f"there is no valid LUKS2 header ({copies.state.value})", operation="copy the header")
     offset = next(copy.offset_bytes for copy in (copies.first, copies.second) if copy and copy.header == best)
-    metadata = parse_metadata(json.loads(best.json))
+    try:
+        metadata = parse_metadata(json.loads(best.json))
+    except RecursionError as error:  # it was parsed before, where there was more of the stack left
+        raise DeviceError("the header is nested too deeply", operation="copy the header") from error
     begin = 2 * best.header_size_bytes
     end = begin + min(metadata.keyslots_size_bytes, _MAX_KEYSLOTS_BYTES)
     pieces = [(offset, pread(offset, best.header_size_bytes))]

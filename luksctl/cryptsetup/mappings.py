@@ -206,13 +206,19 @@ def mapping_status(name: str) -> MappingStatus:
 
 
 def deactivate(name: str, *, flags: DeactivateFlag = AT_ONCE) -> None:
-    """Close /dev/mapper/`name`, without a device at hand; CryptsetupError if it is not active or in use."""
+    """Close /dev/mapper/`name`, without a device at hand; CryptsetupError if it is not active or in use.
+
+    Loads the header as `Device.open` does, so it repairs a damaged copy (crypt_deactivate_by_name).
+    """
     operation = Operation(f"close {name}", name)
     run_without_handle(operation, lambda: lib.crypt_deactivate_by_name(ffi.NULL, name.encode(), flags))
 
 
 def active_mapping(name: str) -> ActiveMapping:
-    """Return what the active /dev/mapper/`name` is and stands on; CryptsetupError if it is not active."""
+    """Return what the active /dev/mapper/`name` is and stands on; CryptsetupError if it is not active.
+
+    Loads the header as `Device.open` does, so it repairs a damaged copy; sysfs tells the backing device without that.
+    """
     operation = Operation(f"look at {name}", name)
     handle = make_handle(lambda out: lib.crypt_init_by_name(out, name.encode()), operation, DEFAULT_BOUNDS)
     try:

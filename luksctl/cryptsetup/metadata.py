@@ -147,7 +147,7 @@ def _token(number: int, place: _Place) -> Token:
         if not (text.isascii() and text.isdecimal()) or len(text) > 2 or int(text) > MAX_SLOT:
             raise ValueError(f"{place.path}.keyslots names no keyslot")
         slots.append(int(text))
-    stored = json.dumps(place.value, separators=(",", ":"), ensure_ascii=False)
+    stored = json.dumps(place.value, separators=(",", ":"))
     return Token(number=number, type=place.item("type").text(), keyslots=tuple(slots), json=stored)
 
 

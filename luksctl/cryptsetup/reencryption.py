@@ -145,7 +145,7 @@ class Reencryption:
         """
         handle = self._handle
         with handle.progress_to(progress) as userdata:
-            operation = handle.operation("re-encrypt", function="crypt_reencrypt_run")
+            operation = handle.operation("re-encrypt")
             handle.change(operation, lib.crypt_reencrypt_run, lib.luksctl_on_progress, userdata)
 
     def state(self) -> ReencryptState:

@@ -66,9 +66,9 @@ def test_functions_constants_and_structs_agree_with_the_headers(tmp_path: Path) 
 
 def test_enum_values_agree_with_the_headers(tmp_path: Path) -> None:
     """Each enum member of ours has the value that the header gives it."""
-    names = [name for name in _constants(_own_text()) if name.startswith("CRYPT_")]
-    assert len(names) > 40
-    enums = [name for name in names if f"#define {name} " not in _own_text()]
+    text = _own_text()
+    enums = [name for name in _constants(text) if name.startswith("CRYPT_") and f"#define {name} " not in text]
+    assert len(enums) > 30
     assertions = [f'_Static_assert((int){name} == {getattr(lib, name)}, "{name}");' for name in enums]
     done = _compile("#include <libcryptsetup.h>\n" + "\n".join(assertions), tmp_path)
     assert done.stderr == ""

@@ -37,6 +37,10 @@ try:
         device.reencryption.run()
 except MissingFunction as error:
     print("missing:", error, "|", error.hint)
+try:
+    Device.open("/dev/null")
+except MissingFunction as error:
+    print("missing:", error)
 """
 
 _STUB_LIBRARY = """

@@ -17,7 +17,7 @@ from luksctl.cryptsetup.kdf import Pbkdf2Cost
 from luksctl.secret import Secret
 from tests.cryptsetup.conftest import make_image
 
-_SLOW = Pbkdf2Cost(1_500_000)
+_SLOW = Pbkdf2Cost(800_000)
 
 
 @pytest.fixture
