@@ -116,16 +116,26 @@ class LocatedMeta:
         return AdvStore(device.path, lock_path, lock_timeout_s=timeout_s)
 
 
-def build_node(settings: Settings, announce: Callable[[Done], None], paths: Paths | None = None) -> Node:
+def _silent(text: str) -> None:
+    """Say nothing: for those who show no progress."""
+    del text
+
+
+def build_node(
+    settings: Settings,
+    announce: Callable[[Done], None],
+    paths: Paths | None = None,
+    tell: Callable[[str], None] = _silent,
+) -> Node:
     """Join everything a flow needs on this machine."""
     where = paths or machine_paths()
     os.makedirs(where.run_dir, mode=0o755, exist_ok=True)
     tree = BlockTree()
-    disks = _disks(settings, tree, where)
+    disks = _disks(settings, tree, where, tell)
     meta = LocatedMeta(settings, disks, where.run_dir)
     node_id = partial(_node_id_provider, meta)
     ports = Ports(disks, LuksHeaders(medium.read), meta, partial(_provider, node_id))
-    return Node(settings, ports, RunningSystem(tree), where, announce, partial(_note_machine, meta, node_id))
+    return Node(settings, ports, RunningSystem(tree), where, announce, partial(_note_machine, meta, node_id), tell)
 
 
 def machine_paths() -> Paths:
@@ -186,7 +196,7 @@ def gpt_entries(path: str) -> tuple[PartitionEntry, ...]:
     return table.entries if table is not None and table.type == "gpt" else ()
 
 
-def _disks(settings: Settings, tree: BlockTree, paths: Paths) -> SystemDisks:
+def _disks(settings: Settings, tree: BlockTree, paths: Paths, tell: Callable[[str], None] = _silent) -> SystemDisks:
     return SystemDisks(
         settings,
         tree,
@@ -194,6 +204,7 @@ def _disks(settings: Settings, tree: BlockTree, paths: Paths) -> SystemDisks:
         read_copies=read_copies,
         probe=blkid.signature,
         run_dir=paths.run_dir,
+        progress=lambda elapsed_s: tell(f"mkfs has been running for {elapsed_s:.0f} s"),
     )
 
 

@@ -1,4 +1,4 @@
-"""The boot hook: `luksctl-boot VOLUME` opens one volume and exits; `luksctl-boot --retry VOLUME` goes on until it opens.
+"""The boot hook: `luksctl-boot VOLUME` opens one volume and exits, `luksctl-boot --retry VOLUME` goes on until it opens.
 
 Its own entry, because it must start fast and depend on little: no argument parser, no tables, one line per step on
 standard error with the journal's priority prefix. Exit codes are those of docs/errors.md.
@@ -42,10 +42,9 @@ def run(arguments: list[str] | None = None) -> int:
 def _run(words: list[str]) -> Report:
     match words:
         case ["--retry", volume] if volume in (STATE, EPHEMERAL):
-            node = build_node(read_settings(), announce)
-            return retry(node, volume)
+            return retry(build_node(read_settings(), announce, tell=_tell), volume)
         case [volume] if volume in (STATE, EPHEMERAL):
-            node = build_node(read_settings(), announce)
+            node = build_node(read_settings(), announce, tell=_tell)
             return open_volume(node, volume, boot_deadline(node))
         case _:
             raise UsageError(f"usage: luksctl-boot [--retry] {STATE}|{EPHEMERAL}")
@@ -61,6 +60,10 @@ def announce(done: Done) -> None:
         return
     level = _NOTICE if step.destroys is Destroys.DATA else _INFO
     _say(level, f"{name}{slot} {done.detail}".rstrip())
+
+
+def _tell(text: str) -> None:
+    _say(_NOTICE, text)
 
 
 def _say(priority: str, text: str) -> None:

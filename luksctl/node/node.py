@@ -58,7 +58,8 @@ class Paths:
 class Node:
     """Everything a flow needs.
 
-    `announce` is called after every step. `note_machine` records in META which machine this is, unless it is there.
+    `announce` is called after every step, `tell` before what may take long. `note_machine` records in META which
+    machine this is, unless it is there.
     """
 
     settings: Settings
@@ -67,3 +68,4 @@ class Node:
     paths: Paths
     announce: Callable[[Done], None]
     note_machine: Callable[[], None]
+    tell: Callable[[str], None]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from luksctl.errors import Locked, LuksctlError, ProviderUnavailable, Refused
 from luksctl.model.config import META, KeyKind
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.observed import FilesystemFound, Luks2
+from luksctl.model.observed import FilesystemFound, Luks2, Missing
 from luksctl.model.step import AddKeyslot, Done, MakeKey, OpenVolume, ProveKey
 from luksctl.node.node import Node
 from luksctl.node.report import Report, VolumeState
@@ -27,9 +27,12 @@ class Wish:
 
 def await_device(node: Node, volume: str, deadline: Deadline) -> None:
     """Wait until something answers to `volume`, at most the device timeout; what it is, observe will say."""
-    if volume in dict(node.settings.volumes):
-        timeout_s = min(node.settings.timeouts.device_s, deadline.left_s)
-        node.ports.disks.find(volume, node.settings.volume(volume), timeout_s=timeout_s)
+    settings = node.settings.volume(volume)
+    found = node.ports.disks.find(volume, settings, timeout_s=0)
+    timeout_s = min(node.settings.timeouts.device_s, deadline.left_s)
+    if isinstance(found, Missing) and timeout_s > 0:
+        node.tell(f"{volume}: waiting up to {timeout_s:.0f} s for {found.sought}")
+    node.ports.disks.find(volume, settings, timeout_s=timeout_s)
 
 
 def await_meta(node: Node, deadline: Deadline) -> None:

@@ -6,15 +6,15 @@ import random
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from luksctl.errors import Busy, DeviceMissing, ProviderUnavailable
+from luksctl.errors import Busy, ProviderUnavailable
 from luksctl.model.config import Timeouts
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node
 
 Result = TypeVar("Result")
 
-# What may mend itself while we wait; everything else ends the wait at once.
-TRANSIENT = (ProviderUnavailable, Busy, DeviceMissing)
+# What may mend itself while we wait; everything else ends the wait at once. Devices were waited for before.
+TRANSIENT = (ProviderUnavailable, Busy)
 
 
 class Deadline:
