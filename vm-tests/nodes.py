@@ -6,12 +6,13 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from luksctl.model.config import Settings
-from luksctl.node.node import Paths
-from luksctl.node.units import unit_files
 from rig.cpio import Link
 from rig.machine import Machine
 from rig.spec import Content, MachineSpec
+
+from luksctl.model.config import Settings
+from luksctl.node.node import Paths
+from luksctl.node.units import unit_files
 
 HOOK = "/usr/bin/luksctl-boot"
 CONFIG_PATH = "/etc/luksctl/machine.yaml"
@@ -33,6 +34,11 @@ def encrypted(volume: str, *keys: str) -> str:
 def config(*documents: str) -> str:
     """Return a machine config of `documents` with a KDF that an emulated processor can bear."""
     return "".join(documents) + CHEAP_POLICY
+
+
+def quick(text: str) -> str:
+    """Return `text` with the cheapest KDF there is, for stories of many boots that are not about its cost."""
+    return text.replace("32MiB", "32KiB")
 
 
 NODE_ID = "slot: 0, nodeID: {}"
@@ -66,3 +72,16 @@ def report(machine: Machine, volume: str) -> dict[str, Any]:
 def mounted_from(machine: Machine, path: str) -> str:
     """Return what is mounted at `path`, empty for nothing."""
     return machine.run("findmnt", "-n", "-o", "SOURCE", "--mountpoint", path).stdout.strip()
+
+
+def status(machine: Machine) -> dict[str, Any]:
+    """Return what `luksctl status` says, its exit code included; the code that it ends with is checked to be that."""
+    result = machine.run("luksctl", "status", "--json")
+    found: dict[str, Any] = json.loads(result.stdout)
+    assert found["exitCode"] == result.status, result
+    return found
+
+
+def luksctl_journal(machine: Machine) -> str:
+    """Return what luksctl's units said in this boot."""
+    return machine.journal("--output=cat", "-u", "luksctl-*")
