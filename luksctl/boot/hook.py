@@ -1,4 +1,4 @@
-"""The boot hook: `luksctl-boot VOLUME` opens one volume and exits, `luksctl-boot --retry VOLUME` goes on until it opens.
+"""The boot hook: `luksctl-boot VOLUME` opens one volume and exits, `luksctl-boot --retry VOLUME` tries until it opens.
 
 Its own entry, because it must start fast and depend on little: no argument parser, no tables, one line per step on
 standard error with the journal's priority prefix. Exit codes are those of docs/errors.md.
