@@ -117,7 +117,11 @@ class Device:
         handle = make_handle(
             lambda out: lib.crypt_init_by_name(out, name.encode()), Operation("look at the mapping", name), bounds
         )
-        handle.set_kdf(CHEAP_DIGEST)
+        try:
+            handle.set_kdf(CHEAP_DIGEST)
+        except BaseException:
+            handle.close()
+            raise
         return cls._make(handle)
 
     def __enter__(self) -> Device:

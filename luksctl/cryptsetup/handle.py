@@ -29,8 +29,9 @@ _BASIC: Final = "crypt_init"
 _Arguments = ParamSpec("_Arguments")
 
 
-def _release(pointer: CryptDevice, path: str, owned_fds: tuple[int, ...], *, forgotten: bool) -> None:
+def _release(pointer: CryptDevice, state: CallState, path: str, owned_fds: tuple[int, ...], *, forgotten: bool) -> None:
     lib.crypt_free(pointer)
+    state.begin()  # the library may have logged into it until now, so it lives as long as the handle
     for fd in owned_fds:
         os.close(fd)
     if forgotten:
@@ -77,7 +78,7 @@ class Handle:
         self._busy = False
         self._metadata: dict[str, Any] | None = None
         self._state = CallState()
-        self._release = functools.partial(_release, pointer, path, owned_fds)
+        self._release = functools.partial(_release, pointer, self._state, path, owned_fds)
         self._finalizer = weakref.finalize(self, self._release, forgotten=True)
         lib.crypt_set_log_callback(pointer, lib.luksctl_on_log, self._state.userdata)
 
@@ -121,8 +122,8 @@ class Handle:
         """Call `function` on the handle; return its result, raise what it stands for, or what a callback raised."""
         pointer = self.pointer
         self._state.begin()
-        self._busy = True
         try:
+            self._busy = True
             rc = function(pointer, *args, **kwargs)
         finally:
             self._busy = False
