@@ -152,14 +152,14 @@ class MetaContent:
 class MetaMedium:
     """Both copies of META; None is a copy never written. Writes mend first, then go to A, then to B.
 
-    `second_is_broken`: copy B takes no more writes.
+    `failing_second_writes`: so many writes of copy B fail from now on.
     """
 
     power: Power
     first: MetaContent | Torn | None = None
     second: MetaContent | Torn | None = None
     absent: bool = False
-    second_is_broken: bool = False
+    failing_second_writes: int = 0
 
     def facts(self) -> MetaFacts:
         """Return META as a reader finds it."""
@@ -223,7 +223,8 @@ class MetaMedium:
         self.first = content
 
     def _put_second(self, content: MetaContent) -> None:
-        if self.second_is_broken:
+        if self.failing_second_writes > 0:
+            self.failing_second_writes -= 1
             raise MetaError("I/O error while writing copy B")
         self.power.write("META B begins")
         self.second = TORN
