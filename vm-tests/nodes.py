@@ -25,7 +25,7 @@ kdf: {time: 4, memory: 32MiB, threads: 1}
 
 
 def encrypted(volume: str, *keys: str) -> str:
-    """Return the VolumeConfig that encrypts `volume` with `keys`, each one line of YAML such as `slot: 0, nodeID: {}`."""
+    """Return the VolumeConfig that encrypts `volume` with `keys`, each a line of YAML like `slot: 0, nodeID: {}`."""
     listed = "\n".join(f"    - {{{key}}}" for key in keys)
     head = f"---\napiVersion: v1alpha1\nkind: VolumeConfig\nname: {volume}\n"
     return f"{head}encryption:\n  provider: luks2\n  keys:\n{listed}\n"
@@ -85,3 +85,8 @@ def status(machine: Machine) -> dict[str, Any]:
 def luksctl_journal(machine: Machine) -> str:
     """Return what luksctl's units said in this boot."""
     return machine.journal("--output=cat", "-u", "luksctl-*")
+
+
+def property_of(machine: Machine, unit: str, name: str) -> str:
+    """Return one property of a systemd unit, such as ActiveState."""
+    return machine.check("systemctl", "show", "-P", name, unit).strip()
