@@ -18,13 +18,13 @@ from luksctl.cryptsetup.kdf import CHEAP_DIGEST, DEFAULT_BOUNDS, KdfBounds
 from luksctl.cryptsetup.keyslots import ANY_SLOT, Keyslots
 from luksctl.cryptsetup.mappings import Mappings
 from luksctl.cryptsetup.passing import chars_of
-from luksctl.cryptsetup.reencryption import Reencryption
 from luksctl.cryptsetup.tokens import Tokens
 from luksctl.cryptsetup.wiping import WipePattern, wipe_range
 from luksctl.secret import Secret
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import CryptDevice, Out
+    from luksctl.cryptsetup.reencryption import Reencryption
 
 
 @final
@@ -36,13 +36,12 @@ class Device:
     library's own log lines.
     """
 
-    __slots__ = ("_handle", "header", "keyslots", "mappings", "reencryption", "tokens")
+    __slots__ = ("_handle", "header", "keyslots", "mappings", "tokens")
 
     _handle: Handle
     header: Header
     keyslots: Keyslots
     mappings: Mappings
-    reencryption: Reencryption
     tokens: Tokens
 
     def __init__(self) -> None:
@@ -55,7 +54,6 @@ class Device:
         device.header = Header(handle)
         device.keyslots = Keyslots(handle)
         device.mappings = Mappings(handle)
-        device.reencryption = Reencryption(handle)
         device.tokens = Tokens(handle)
         return device
 
@@ -123,6 +121,14 @@ class Device:
             handle.close()
             raise
         return cls._make(handle)
+
+    @property
+    def reencryption(self) -> Reencryption:
+        """Return what re-encrypts this device."""
+        # The boot hook never re-encrypts, and its milliseconds are counted: it does not pay for the import.
+        from luksctl.cryptsetup.reencryption import Reencryption  # noqa: PLC0415
+
+        return Reencryption(self._handle)
 
     def __enter__(self) -> Device:
         return self

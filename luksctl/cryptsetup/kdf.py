@@ -37,9 +37,10 @@ CHEAP_DIGEST: Final = Pbkdf2Cost(1000)
 class KdfBounds:
     """The largest costs that an unlock accepts from a header.
 
-    The defaults take everything that cryptsetup writes with up to a minute of `--iter-time`, and stop a forged header
-    at one that would run for minutes: a running key derivation cannot be interrupted. `max_work_kib` bounds Argon2's
-    time times memory (128 GiB: about 80 s on one old core), memory is the library's own maximum.
+    The defaults take what cryptsetup writes with up to twenty seconds of `--iter-time` (its default is two), and stop a
+    forged header that would run for minutes or for ever: a running key derivation cannot be interrupted.
+    `max_work_kib` bounds Argon2's time times memory (128 GiB: about 80 s on two slow cores); memory and threads are the
+    library's own maxima.
     """
 
     max_time: int = 4096

@@ -103,7 +103,7 @@ _ARGON = {"type": "argon2id", "time": 4, "memory": 1048576, "cpus": 4}
     ],
 )
 def test_costs_that_cryptsetup_writes_are_accepted(metadata: dict[str, Any]) -> None:
-    """The default bounds leave room for the costs of `cryptsetup luksFormat` and its --iter-time of a minute."""
+    """The default bounds leave room for what `cryptsetup luksFormat` writes, also with an --iter-time of its own."""
     KdfBounds().check(metadata, None, "disk")
 
 
