@@ -45,8 +45,15 @@ class HeaderImage:
 def copy_header(pread: Pread, size_bytes: int) -> HeaderImage:
     """Read the valid, newer header copy of a device of `size_bytes`, and the key area of each of its keyslots.
 
-    Raises DeviceError when no copy is valid, or when an area lies outside the header. Writes nothing.
+    Raises DeviceError when no copy is valid, or when an area cannot be read or lies outside the header. Writes nothing.
     """
+    try:
+        return _copy_header(pread, size_bytes)
+    except OSError as error:
+        raise DeviceError(f"it cannot be read ({error.strerror or error})", operation="copy the header") from error
+
+
+def _copy_header(pread: Pread, size_bytes: int) -> HeaderImage:
     copies = read_copies(pread, size_bytes)
     best = copies.best
     if best is None:

@@ -230,6 +230,19 @@ def test_key_area_outside_the_header_is_not_read(volume: str) -> None:
     assert caught.value.slot == 0
 
 
+def test_unreadable_key_area_is_an_error(volume: str) -> None:
+    """An I/O error in a key area is an error of the device, with its reason."""
+    pread, size = reader(volume)
+
+    def failing_area(offset: int, length: int) -> bytes:
+        if offset >= 2 * HEADER_BYTES:
+            raise OSError(errno.EIO, "Input/output error")
+        return pread(offset, length)
+
+    with pytest.raises(DeviceError, match="Input/output error"):
+        copy_header(failing_area, size)
+
+
 def test_header_that_changes_while_it_is_read_is_refused(volume: str) -> None:
     """What was checked is what is opened."""
     pread, size = reader(volume)
