@@ -61,7 +61,10 @@ class Parser(argparse.ArgumentParser):
         """Add a word that has a parser of its own; its name ends up in `command`."""
         if self._commands is None:
             self._commands = self.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-        return self._commands.add_parser(name, help=text, description=text, flags=self.flags)
+        description = f"{text[:1].upper()}{text[1:]}."
+        command = self._commands.add_parser(name, help=text, description=description, flags=self.flags)
+        add_common(command)
+        return command
 
     def parse(self, words: Sequence[str], namespace: argparse.Namespace | None = None) -> argparse.Namespace:
         """Return what `words` say; UsageError where they make no sense."""

@@ -12,6 +12,7 @@ from luksctl.cli.console import Console
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
 from luksctl.cli.status_fields import status_fields
+from luksctl.cli.steps import PHASES
 from luksctl.cli.volumes import volumes_of
 from luksctl.model.header import HeaderCopies, HeaderCopy, Keyslot
 from luksctl.model.meta import MetaFacts
@@ -60,7 +61,7 @@ def _show(status: NodeStatus, console: Console) -> None:
 def _announced(meta: MetaFacts) -> Iterator[str]:
     for intent in meta.record.intents:
         last = f", stopped by: {intent.last_error}" if intent.last_error else ""
-        yield f"announces the format of {intent.volume}: attempt {intent.attempt}, making the {intent.phase}{last}"
+        yield f"announces the format of {intent.volume}: attempt {intent.attempt}, {PHASES[intent.phase]}{last}"
     if meta.record.encrypted:
         yield f"expects to be encrypted: {', '.join(meta.record.encrypted)}"
 

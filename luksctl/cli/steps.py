@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Final, assert_never
 
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
+from luksctl.model.intent import FormatPhase
 from luksctl.model.step import (
     AddKeyslot,
     CloseVolume,
@@ -28,6 +29,12 @@ from luksctl.model.step import (
 )
 from luksctl.units import KIB, format_size
 
+PHASES: Final = {
+    FormatPhase.HEADER: "making the header",
+    FormatPhase.FILESYSTEM: "making the filesystem",
+    FormatPhase.FINISH: "finishing the header",
+}
+
 
 def slot_of(step: Step) -> int | None:
     """Return the keyslot that the step is about, or None."""
@@ -48,7 +55,7 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
         case MakeKey(_, key, required):
             return f"make the {key.kind} key" + (", which must succeed" if required else "")
         case WriteIntent(_, intent):
-            return f"announce in META: attempt {intent.attempt}, making the {intent.phase}"
+            return f"announce in META: attempt {intent.attempt}, {PHASES[intent.phase]}"
         case CloseVolume(_, mapped_name):
             return f"close /dev/mapper/{mapped_name}, left open by an earlier attempt"
         case EraseHead(_, device):

@@ -25,7 +25,7 @@ _ONLY_OPENS = "the node is locked: a config given by hand may only open"
 class Preview:
     """One volume: the wish and where it comes from, what is there, and what would be done about it.
 
-    `desired` and `observed` are None where there was nothing to wish for, or the device could not be looked at.
+    `desired` is None where no config says anything, `observed` where the device could not be looked at.
     """
 
     volume: str
@@ -72,7 +72,7 @@ def preview(known: Outlook, volume: str) -> Preview:
         desired, source = _wish(known, volume)
     except LuksctlError as refusal:
         refusal.volume = refusal.volume or volume
-        return Preview(volume, "", Plan(volume, refusal=refusal))
+        return Preview(volume, "", Plan(volume, refusal=refusal), observed=_observed(known, volume))
     desired = expecting(known.node.paths, desired)
     try:
         found = look(desired, known.node.settings.volume(volume), known.node.ports)
@@ -80,6 +80,15 @@ def preview(known: Outlook, volume: str) -> Preview:
         refusal.volume = refusal.volume or volume
         return Preview(volume, source, Plan(volume, refusal=refusal), desired)
     return Preview(volume, source, found.plan, desired, found.observed)
+
+
+def _observed(known: Outlook, volume: str) -> Observed | None:
+    """Look at a volume that nobody says anything about."""
+    plain = DesiredVolume(volume, None, EncryptionPolicy())
+    try:
+        return look(plain, known.node.settings.volume(volume), known.node.ports).observed
+    except LuksctlError:
+        return None
 
 
 def _wish(known: Outlook, volume: str) -> tuple[DesiredVolume, str]:

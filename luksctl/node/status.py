@@ -13,6 +13,8 @@ from luksctl.node.node import Node
 from luksctl.node.preview import Outlook, outlook, preview
 from luksctl.node.volume_status import WELL, VolumeStatus, volume_status
 
+_OURSELVES = "luksctl status"
+
 
 class Condition(StrEnum):
     """How the whole node is."""
@@ -54,7 +56,7 @@ def node_status(node: Node, volumes: Sequence[str]) -> NodeStatus:
     findings = (*_meta_findings(known.meta), *_config_findings(known))
     if not expected_is_readable(node.paths):
         findings = (*findings, f"{node.paths.expected_encrypted} cannot be understood, so nothing plain is mounted")
-    hints = [volume.hint for volume in shown if volume.hint is not None]
+    hints = [volume.hint for volume in shown if volume.hint not in (None, _OURSELVES)]
     if waiting is not None:
         hints.insert(0, "luksctl apply-config --insecure -f FILE")
     return NodeStatus(

@@ -1,0 +1,126 @@
+"""What enable does where the filesystem has no immutable flag, and what it does to a running system."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from luksctl.model.config import EPHEMERAL, STATE, Settings, VolumeSettings
+from luksctl.node import guard
+from luksctl.node.enable import Outcome, Target, disable, enable, start
+from luksctl.node.node import Paths
+from luksctl.node.units import MARK
+from tests.node.machines import RecordingHost
+
+
+def _target(root: Path, **mount_points: str | None) -> Target:
+    volumes = tuple(
+        (name, VolumeSettings(volume.location, mount_points.get(name, volume.mount_point)))
+        for name, volume in Settings().volumes
+    )
+    return Target(replace(Settings(), volumes=volumes), Paths(), "/usr/bin/luksctl-boot", str(root))
+
+
+def test_a_read_only_mount_stands_in_for_the_flag(tmp_path: Path) -> None:
+    """The guard's unit binds empty directories over the parent of the mount points; nothing is amiss."""
+    outcome = enable(_target(tmp_path), RecordingHost(flag=False), encrypted=None)
+    text = (tmp_path / "etc/systemd/system/system.mount").read_text(encoding="utf-8")
+    assert text.startswith(MARK)
+    assert "What=/etc/luksctl/guard\nWhere=/system\nOptions=bind,ro\n" in text
+    assert (tmp_path / "etc/systemd/system/local-fs.target.wants/system.mount").is_symlink()
+    for name in ("state", "ephemeral"):
+        assert (tmp_path / "etc/luksctl/guard" / name).stat().st_mode & 0o777 == 0
+    assert outcome.problems == []
+
+
+def test_with_the_flag_there_is_no_guard(tmp_path: Path) -> None:
+    """Sealed directories need nothing over them."""
+    outcome = enable(_target(tmp_path), RecordingHost(), encrypted=None)
+    assert not (tmp_path / "etc/systemd/system/system.mount").exists()
+    assert len(outcome.sealed) == 2
+
+
+@pytest.mark.parametrize("other", ["/srv", "/elsewhere/data"])
+def test_mount_points_apart_cannot_be_guarded(tmp_path: Path, other: str) -> None:
+    """Then enable says clearly that root could write below, and the volumes are enabled all the same."""
+    outcome = enable(_target(tmp_path, EPHEMERAL=other), RecordingHost(flag=False), encrypted=None)
+    assert len(outcome.problems) == 1
+    assert "root could write below" in outcome.problems[0]
+    assert other in outcome.problems[0]
+    assert (tmp_path / "etc/systemd/system/system-state.mount").exists()
+
+
+def test_a_parent_with_anything_else_in_it_is_not_hidden(tmp_path: Path) -> None:
+    """The guard would hide it, so there is none."""
+    (tmp_path / "system/other").mkdir(parents=True)
+    outcome = enable(_target(tmp_path), RecordingHost(flag=False), encrypted=None)
+    assert len(outcome.problems) == 1
+    assert not (tmp_path / "etc/luksctl/guard").exists()
+
+
+def test_a_mounted_volume_is_not_hidden_by_a_guard(tmp_path: Path) -> None:
+    """Where STATE is mounted and EPHEMERAL is not, a mount over their parent would hide STATE."""
+    host = RecordingHost(flag=False, mounts={f"{tmp_path}/system/state"})
+    outcome = enable(_target(tmp_path), host, encrypted=None)
+    assert "would hide" in outcome.problems[0]
+    assert not (tmp_path / "etc/systemd/system/system.mount").exists()
+
+
+def test_disable_removes_the_guard(tmp_path: Path) -> None:
+    """Unit, link and directories, and the mount points become ordinary directories."""
+    host = RecordingHost(flag=False)
+    enable(_target(tmp_path), host, encrypted=("STATE",))
+    disable(_target(tmp_path), host)
+    left = [path for path in tmp_path.rglob("*") if not path.is_dir()]
+    assert left == []
+    assert not (tmp_path / "etc/luksctl/guard").exists()
+    assert f"restore {tmp_path}/system/state" in host.asked
+
+
+def test_an_image_is_written_without_touching_the_running_system(tmp_path: Path) -> None:
+    """With a root systemd is not told anything."""
+    host = RecordingHost()
+    enable(_target(tmp_path), host, encrypted=None)
+    assert not {"reload"} & set(host.asked)
+
+
+def test_mounts_are_started_in_order_until_one_fails(tmp_path: Path) -> None:
+    """A volume that does not open is a problem that is told, and not an error of enable."""
+    host = RecordingHost(failing={"system-ephemeral.mount"})
+    outcome = Outcome()
+    start(_target(tmp_path), host, outcome)
+    assert host.asked == ["start system-state.mount"]
+    assert outcome.problems == ["system-ephemeral.mount did not start: system-ephemeral.mount failed"]
+
+
+@pytest.mark.parametrize(
+    ("mount_points", "parent"),
+    [
+        (("/system/state", "/system/ephemeral"), "/system"),
+        (("/state", "/ephemeral"), None),
+        (("/system/state", "/var"), None),
+        ((), None),
+    ],
+)
+def test_the_guard_needs_a_parent_of_its_own(mount_points: tuple[str, ...], parent: str | None) -> None:
+    """All mount points in one directory that is not /."""
+    assert guard.parent_of(mount_points) == parent
+
+
+def test_a_guard_counts_only_in_the_running_system(tmp_path: Path) -> None:
+    """Below a root nothing is mounted, whatever this machine has mounted."""
+    assert not guard.active(str(tmp_path), ("/system/state",), lambda _: True)
+
+
+def test_a_volume_without_mount_point_has_no_mount(tmp_path: Path) -> None:
+    """Its opening service is wanted itself then."""
+    volumes = tuple(
+        (name, VolumeSettings(volume.location, None if name in (STATE, EPHEMERAL) else volume.mount_point))
+        for name, volume in Settings().volumes
+    )
+    target = Target(replace(Settings(), volumes=volumes), Paths(), "/usr/bin/luksctl-boot", str(tmp_path))
+    enable(target, RecordingHost(), encrypted=None)
+    wants = sorted(path.name for path in (tmp_path / "etc/systemd/system/local-fs.target.wants").iterdir())
+    assert wants == ["luksctl-open@EPHEMERAL.service", "luksctl-open@STATE.service"]
