@@ -6,6 +6,7 @@ Between them systemd mounts STATE. Each stage may be run again at any time; one 
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import replace
 
 from luksctl.errors import ConfigError, Locked, LuksctlError, Maintenance
@@ -80,7 +81,8 @@ def _wish_without_config(node: Node, meta: MetaFacts) -> Wish:
         raise Maintenance(reason, volume=STATE, hint=_MAINTENANCE_HINT)
     plain = expecting(node.paths, DesiredVolume(STATE, None, EncryptionPolicy(), "no machine config is at hand"))
     found = look(plain, node.settings.volume(STATE), node.ports)
-    if isinstance(found.observed, FilesystemFound):
+    # A META that cannot be read might have said that STATE is encrypted, so then nothing plain is mounted.
+    if isinstance(found.observed, FilesystemFound) and meta.readable:
         return Wish(plain, "nothing (STATE is plain)")
     problem = meta.tag9_problem or meta.problem or "META holds no keys for it"
     raise Locked(
@@ -130,7 +132,8 @@ def _effective_config(node: Node) -> tuple[MachineConfig, tuple[str, ...], str |
         if outside is None:
             raise Locked("STATE is not mounted, and no machine config is at hand", hint="luksctl status")
         return outside, (), "STATE is not mounted, so this config may only open"
-    os.chmod(directory, _STATE_MODE)
+    if stat.S_IMODE(os.stat(directory).st_mode) != _STATE_MODE:
+        os.chmod(directory, _STATE_MODE)
     config, notes = _settle_config(node, directory)
     return config, (*notes, *follow_state(node, config)), None
 
