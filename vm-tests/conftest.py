@@ -42,6 +42,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(STORY_TIMEOUT_S))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Keep the interpreter's stacks out of the report of a story that merely takes a minute."""
+    faulthandler.cancel_dump_traceback_later()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def rig_ready() -> None:
     """Build the guest image if it is not there; skip, or fail in CI, where guests cannot run."""
@@ -54,12 +60,6 @@ def rig_ready() -> None:
         pytest.skip(str(missing))
 
 
-@pytest.fixture(autouse=True)
-def patient_faulthandler() -> None:
-    """Keep the interpreter's stacks out of the report of a story that merely takes a minute."""
-    faulthandler.cancel_dump_traceback_later()
-
-
 @pytest.fixture
 def disks() -> Iterator[Shelf]:
     """Return a place to make disks in."""
@@ -67,14 +67,31 @@ def disks() -> Iterator[Shelf]:
         yield Shelf(Path(directory))
 
 
+@pytest.fixture(scope="module")
+def shared_disks() -> Iterator[Shelf]:
+    """Return a place to make disks in that all stories of a file use."""
+    with tempfile.TemporaryDirectory(prefix="rig-disks-") as directory:
+        yield Shelf(Path(directory))
+
+
 @pytest.fixture
 def machine(request: pytest.FixtureRequest) -> Iterator[Callable[[MachineSpec], Machine]]:
     """Return what makes a machine (off) from a spec; all of a story's machines are gone when it ends."""
+    yield from _machines(request.node, request.node.name)
+
+
+@pytest.fixture(scope="module")
+def shared_machine(request: pytest.FixtureRequest) -> Iterator[Callable[[MachineSpec], Machine]]:
+    """Return what makes a machine for all stories of a file; never two that are on at once, see cache.guest_slot."""
+    yield from _machines(request.node, request.path.stem)
+
+
+def _machines(node: pytest.Item | pytest.Collector, name: str) -> Iterator[Callable[[MachineSpec], Machine]]:
     machines: list[Machine] = []
-    request.node.stash[MACHINES] = machines
+    node.stash[MACHINES] = machines
 
     def make(spec: MachineSpec) -> Machine:
-        machines.append(Machine(spec, f"{request.node.name}-{len(machines) + 1}"))
+        machines.append(Machine(spec, f"{name}-{len(machines) + 1}"))
         return machines[-1]
 
     yield make
@@ -97,7 +114,7 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and report.failed:
         if call.excinfo.errisinstance(LostVM):
             report.user_properties.append(("lost", item.nodeid))
-        for each in item.stash.get(MACHINES, []):
+        for each in (each for node in item.listchain() for each in node.stash.get(MACHINES, [])):
             report.sections.append((f"console of {each.name}", each.console()))
             if each.is_on:
                 report.sections.append((f"journal of {each.name}", _journal(each)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from rig.disk import BadSector, Disk
-from rig.errors import CommandFailed
+from rig.errors import CommandFailed, LostVM, NoAnswer
 from rig.spec import MachineSpec, unit
 from rig.writelog import Kind, read_log, replay
 
@@ -129,3 +129,14 @@ def test_restored_guests_have_their_disks_and_files_and_different_randomness(
         guest.cut_power()
         assert disk.contains(MARKER)
     assert drawn[0] != drawn[1]
+
+
+def test_guest_that_dies_or_stalls_is_not_a_failed_command(machine: Callable[[MachineSpec], Machine]) -> None:
+    """A command that takes too long in a living guest, and a guest that panics, are two errors of their own."""
+    guest = machine(MachineSpec())
+    guest.restore()
+    with pytest.raises(NoAnswer, match="not done after"):
+        guest.run("sleep", "3600", timeout_s=1)
+    assert guest.check("echo", "still here") == "still here\n"
+    with pytest.raises(LostVM, match="sysrq"):
+        guest.run("echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger; sleep 60")

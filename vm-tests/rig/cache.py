@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 GUESTS_AT_ONCE = 2
+IN_USE_S = 3 * 3600.0
 
 
 def fingerprint(parts: Iterable[bytes]) -> str:
@@ -42,7 +43,8 @@ def built(kind: str, key: str, build: Callable[[Path], None], *, keep: int = 2) 
     """Return the directory of this kind and key, building it first if nobody has.
 
     Two processes that ask at once build once. A build that stops halfway leaves a directory that is never taken for
-    a finished one: it gets its name by a rename at the end. The newest `keep` directories of a kind survive.
+    a finished one: it gets its name by a rename at the end. The newest `keep` directories of a kind survive,
+    and those that were asked for in the last three hours.
     """
     ready = CACHE / kind / key[:32]
     if ready.is_dir():
@@ -66,11 +68,12 @@ def built(kind: str, key: str, build: Callable[[Path], None], *, keep: int = 2) 
 
 
 def _prune(newest: Path, keep: int) -> None:
-    """Remove all but the newest directories; a running guest keeps the removed files it has open."""
-    others = [path for path in newest.parent.iterdir() if path.is_dir() and path != newest]
-    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in others[keep - 1 :]:
-        shutil.rmtree(old, ignore_errors=True)
+    """Remove all but the newest directories, none of them in its first hours: another test run may still use it."""
+    others = [(path.stat().st_mtime, path) for path in newest.parent.iterdir() if path.is_dir() and path != newest]
+    others.sort(reverse=True)
+    for used_at, old in others[keep - 1 :]:
+        if used_at < time.time() - IN_USE_S:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 WATCHDOG_S = 90.0
+SHUTDOWN_S = 60.0
 BOOT_TIMEOUT_S = 300.0
 COMMAND_TIMEOUT_S = 120.0
 PING_TIMEOUT_S = 20.0
@@ -184,16 +185,27 @@ class Machine:
     def reset(self, until: Until = "boot") -> str:
         """Press the reset button and wait, as start() does."""
         self.power.qmp.execute("system_reset")
-        return self._come_back(until, "reset")
+        return self.wait_reboot(until)
 
     def reboot(self, until: Until = "boot") -> str:
-        """Reboot by systemd and wait, as start() does; a reboot that hangs is followed by one power cut and start."""
-        self.run("systemctl", "--no-block", "reboot")
-        return self._come_back(until, "reboot")
+        """Reboot by systemd and wait, as start() does."""
+        self.begin("systemctl", "--no-block", "reboot")
+        return self.wait_reboot(until)
+
+    def wait_reboot(self, until: Until = "boot") -> str:
+        """Wait for a reboot that something else began, as start() does; begin() the command that reboots, not run() it.
+
+        A reboot that hangs is followed by one power cut and start, which is counted.
+        """
+        if not self.power.wait_ready((SHUTDOWN_S + WATCHDOG_S) * host.patience(), resets=1):
+            retried_boots.append(f"{self.name}: a reboot hung, power cut and started")
+            self.cut_power()
+            return self.start(until)
+        return self.wait_booted() if until == "boot" else "starting"
 
     def poweroff(self) -> None:
         """Shut down by systemd and wait until the power is off; raises NoAnswer when it stays on."""
-        self.run("systemctl", "--no-block", "poweroff")
+        self.begin("systemctl", "--no-block", "poweroff")
         if not self.power.wait_exit(BOOT_TIMEOUT_S * host.patience()):
             raise NoAnswer(f"{self.name} did not power off\n{tail(self.places.console)}")
         self.power.close()
@@ -206,14 +218,6 @@ class Machine:
             if state not in {"", "initializing", "starting"}:
                 return state
         raise NoAnswer(f"{self.name} is still starting\n{self.run('systemctl', 'list-jobs').stdout}")
-
-    def _come_back(self, until: Until, how: str) -> str:
-        # A shutdown may take its own time before the new boot begins.
-        if not self.power.wait_ready((WATCHDOG_S + 60) * host.patience()):
-            retried_boots.append(f"{self.name}: {how} hung, power cut and started")
-            self.cut_power()
-            return self.start(until)
-        return self.wait_booted() if until == "boot" else "starting"
 
     def _keep_disks(self) -> dict[Path, Path]:
         """Copy the disks, so that a boot that hung can be undone."""

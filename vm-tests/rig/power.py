@@ -108,17 +108,22 @@ class Power:
             self.check_alive(UNTOLD)
         return self._waiting.pop(number)
 
-    def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until an agent that was not there before says it is ready; tell whether it did in time."""
+    def wait_ready(self, timeout_s: float, resets: int = 0) -> bool:
+        """Wait until an agent that was not there before says it is ready; tell whether it did in time.
+
+        `resets` is how often the guest resets on its way. Raises LostVM when QEMU ended, or one more reset came.
+        """
         before = self.boot_id
+        seen = 0
         deadline = time.monotonic() + timeout_s
         while self.boot_id == before:
             if time.monotonic() > deadline:
                 return False
             self._pump()
-            self.check_alive(set())
+            seen += self.check_alive({"GUEST_PANICKED"}).count("RESET")
+            if seen > resets:
+                raise self.lost("the guest reset by itself before its agent was ready")
         self._waiting.clear()  # answers of the boot before
-        self.qmp.events()
         return True
 
     def wake(self, timeout_s: float) -> bool:
@@ -148,13 +153,15 @@ class Power:
             return False
         return True
 
-    def check_alive(self, unwanted: set[str]) -> None:
-        """Raise LostVM when QEMU ended, or one of the unwanted events came."""
+    def check_alive(self, unwanted: set[str]) -> list[str]:
+        """Return QEMU's events since the last look; raise LostVM when it ended, or one of the unwanted ones came."""
         if self.process.poll() is not None:
             raise self.lost(f"QEMU ended with status {self.process.returncode}")
-        for event in self.qmp.events():
+        events = self.qmp.events()
+        for event in events:
             if event in unwanted:
                 raise self.lost(f"the guest stopped by itself: {event}")
+        return events
 
     def _pump(self) -> None:
         message = self._agent.receive(TICK_S)
