@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import event, given, settings
+from hypothesis import HealthCheck, event, given, settings
 
 from luksctl.model.intent import MAX_ATTEMPTS
 from luksctl.model.meta import MetaState
@@ -12,7 +12,7 @@ from luksctl.model.step import FormatVolume, MakeFilesystem, WriteIntent
 from tests.properties.strategies import Situation, formattable, situations
 from tests.properties.worlds import fresh_attempts, mountable, plan_for, settle, torn, walk
 
-THOROUGH = settings(max_examples=40, deadline=None)
+THOROUGH = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def announced_uuids(world: World) -> set[str]:

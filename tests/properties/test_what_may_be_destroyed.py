@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luksctl.model.config import STATE
@@ -38,7 +38,7 @@ from luksctl.model.step import (
 from tests.properties.strategies import Situation, formattable, headers, situations
 from tests.properties.worlds import plan_for, settle
 
-THOROUGH = settings(max_examples=60, deadline=None)
+THOROUGH = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _PROOFS = (ProveKey, ProveAnyKey, OpenVolume)
 _READS = (MakeKey, ProveKey, ProveAnyKey, OpenVolume)
 

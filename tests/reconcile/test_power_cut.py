@@ -15,6 +15,7 @@ from luksctl.model.observed import FilesystemFound, Luks2, Unfinished
 from luksctl.model.simulate import World as Simulated
 from luksctl.model.simulate import simulate
 from luksctl.reconcile.converge import converge
+from tests.reconcile.essence import essence
 from tests.reconcile.medium import PowerCut
 from tests.reconcile.providers import encrypted, kms, node_id, static
 from tests.reconcile.world import PARTUUID, SETTINGS, World, wish
@@ -143,22 +144,6 @@ def test_simulate_says_what_observe_finds_after_each_step(name: str) -> None:
             simulated = simulate(simulated, done.step)
             found = Simulated(world.observe(desired.volume), world.meta.facts())
             assert essence(simulated) == essence(found), done.step
-
-
-def essence(world: Simulated) -> tuple[object, ...]:
-    """Return what plan asks of a world: no sequence ids, JSON texts or names inside a filesystem."""
-    observed, meta = world.observed, world.meta
-    parts: list[object] = [type(observed), meta.state, meta.record, meta.state_encryption, meta.has_tag9]
-    if isinstance(observed, Unfinished | Luks2):
-        header, mapping = observed.header, observed.mapping
-        parts += [None if mapping is None else (mapping.path, mapping.signature is not None)]
-        if header is not None:
-            parts += [header.uuid, header.subsystem, {slot.number for slot in header.keyslots}]
-    if isinstance(observed, Unfinished):
-        parts.append(observed.intent)
-    if isinstance(observed, Luks2):
-        parts += [observed.copies.state, observed.format_intent]
-    return tuple(parts)
 
 
 def test_three_cuts_end_the_attempts_and_name_the_phase() -> None:

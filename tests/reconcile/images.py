@@ -1,0 +1,195 @@
+"""Real headers and a real META in files; only device-mapper is made up, since nothing here may need root.
+
+Activating checks the volume key against the header and remembers the mapping until the next boot; mkfs on the mapping
+leaves a file that says which volume key it was made under.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from luksctl.cryptsetup import blkid
+from luksctl.cryptsetup.device import Device as LuksDevice
+from luksctl.cryptsetup.header_image import copy_header
+from luksctl.cryptsetup.headers import LuksHeaders
+from luksctl.cryptsetup.ondisk import read_copies
+from luksctl.devices import medium
+from luksctl.devices.disks import SystemDisks
+from luksctl.devices.find import Finder
+from luksctl.devices.tree import BlockTree, Roots
+from luksctl.meta.store import AdvStore
+from luksctl.model.config import (
+    CHEAPEST_KDF,
+    META,
+    META_SIZE_BYTES,
+    STATE,
+    ByImage,
+    EncryptionPolicy,
+    Filesystem,
+    KeyKind,
+    Settings,
+    VolumeEncryption,
+    VolumeSettings,
+)
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.header import HeaderCopies
+from luksctl.model.meta import MetaFacts
+from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
+from luksctl.model.ports import Activation, Ports
+from luksctl.model.probe import Device, Signature
+from luksctl.model.simulate import World
+from luksctl.providers.node_id import NodeIdProvider
+from luksctl.providers.registry import Registry
+from luksctl.providers.static import StaticProvider
+from luksctl.reconcile.observe import observe
+from luksctl.secret import Secret
+from luksctl.units import MIB
+
+# The header and what Blank asks about fit; less than 32 MiB, since every test reads all of it more than once.
+IMAGE_BYTES = 20 * MIB
+NODE_UUID = "4c4c4544-0042-3510-8052-b7c04f4e3132"
+
+
+def cheap_wish(encryption: VolumeEncryption | None) -> DesiredVolume:
+    """Return a wish for STATE whose keyslots cost as little as the library allows."""
+    return DesiredVolume(STATE, encryption, EncryptionPolicy(kdf=CHEAPEST_KDF, filesystems=((STATE, Filesystem.EXT4),)))
+
+
+@dataclass
+class Boot:
+    """What is gone after a reboot."""
+
+    mapping: Mapping | None = None
+    opened_with: str = ""
+
+
+class Node:
+    """STATE and META as files in `directory`, made blank where they are not there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.state, self.meta, self.inside = directory / "state.img", directory / "meta.img", directory / "inside"
+        for path, size_bytes in ((self.state, IMAGE_BYTES), (self.meta, META_SIZE_BYTES)):
+            if not path.exists():
+                with path.open("xb") as target:
+                    target.truncate(size_bytes)
+        self.boot = Boot()
+        volumes = ((META, VolumeSettings(ByImage(str(self.meta)))), (STATE, VolumeSettings(ByImage(str(self.state)))))
+        self.settings = Settings(volumes)
+        self._roots = Roots(*(str(directory / name) for name in ("sys", "proc", "dev", "run")))
+        self._run_dir = str(directory / "locks")
+
+    @property
+    def volume_settings(self) -> VolumeSettings:
+        """Return where STATE is."""
+        return self.settings.volume(STATE)
+
+    @property
+    def ports(self) -> Ports:
+        """Return the real adapters, but for device-mapper."""
+        tree = BlockTree(self._roots)
+        system = SystemDisks(
+            self.settings,
+            tree,
+            Finder(tree, lambda _: ()),
+            read_copies=read_copies,
+            probe=blkid.signature,
+            run_dir=self._run_dir,
+        )
+        providers = Registry({KeyKind.STATIC: StaticProvider(), KeyKind.NODE_ID: NodeIdProvider(lambda: NODE_UUID)})
+        store = AdvStore(str(self.meta), f"{self.meta}.lock")
+        return Ports(_Disks(system, self), _Headers(self), store, providers)
+
+    def reboot(self) -> None:
+        """Forget what only memory held."""
+        self.boot = Boot()
+
+    def observe(self) -> Observed:
+        """Return what observe makes of STATE."""
+        return observe(STATE, self.volume_settings, f"luks2-{STATE}", self.facts(), self.ports.disks)
+
+    def facts(self) -> MetaFacts:
+        """Return what META says."""
+        return self.ports.meta.load()
+
+    def world(self) -> World:
+        """Return both, as simulate has them."""
+        return World(self.observe(), self.facts())
+
+    def bytes_on_disk(self) -> tuple[bytes, bytes]:
+        """Return digests of both files."""
+        first, second = (hashlib.sha256(path.read_bytes()).digest() for path in (self.state, self.meta))
+        return first, second
+
+    def filesystem(self) -> Signature | None:
+        """Return what the open mapping shows."""
+        if not self.inside.exists() or self.inside.read_text(encoding="ascii") != self.boot.opened_with:
+            return None
+        return Signature("ext4", STATE, usage="filesystem")
+
+
+class _Headers(LuksHeaders):
+    def __init__(self, node: Node) -> None:
+        super().__init__(medium.read)
+        self._node = node
+
+    def activate(self, device: Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:  # noqa: ARG002  # no dm
+        """Check the volume key against a copy of the header, and remember the mapping."""
+        if self._node.boot.mapping is not None:
+            raise AssertionError("it is open already")
+        image = copy_header(lambda offset, length: medium.read(device.path, offset, length), device.size_bytes)
+        with LuksDevice.from_copy(image, device.path) as luks:
+            luks.verify_volume_key(volume_key)
+        with volume_key.view() as view:
+            opened_with = hashlib.sha256(view).hexdigest()
+        self._node.boot = Boot(Mapping(mapped_name, f"/dev/mapper/{mapped_name}", device.path), opened_with)
+
+    def deactivate(self, mapped_name: str) -> None:  # noqa: ARG002  # there is one
+        """Forget the mapping."""
+        self._node.boot = Boot()
+
+
+@dataclass
+class _Disks:
+    """The real thing, but for what is above a mapping."""
+
+    system: SystemDisks
+    node: Node
+
+    def find(self, volume: str, settings: VolumeSettings, *, timeout_s: float) -> Device | Missing | Ambiguous:
+        return self.system.find(volume, settings, timeout_s=timeout_s)
+
+    def header_copies(self, device: Device) -> HeaderCopies:
+        return self.system.header_copies(device)
+
+    def signature(self, path: str) -> Signature | None:
+        return self.system.signature(path)
+
+    def is_zero(self, device: Device) -> bool:
+        return self.system.is_zero(device)
+
+    def in_use(self, device: Device) -> str | None:
+        return self.system.in_use(device)
+
+    def mapping(self, mapped_name: str) -> Mapping | None:  # noqa: ARG002  # there is one
+        found = self.node.boot.mapping
+        return None if found is None else replace(found, signature=self.node.filesystem())
+
+    def format_lock(self, device: Device) -> AbstractContextManager[None]:
+        return self.system.format_lock(device)
+
+    def volume_lock(self, volume: str) -> AbstractContextManager[None]:
+        return self.system.volume_lock(volume)
+
+    def erase_head(self, device: Device) -> None:
+        self.system.erase_head(device)
+
+    def make_filesystem(
+        self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
+    ) -> None:
+        if not path.startswith("/dev/mapper/"):
+            self.system.make_filesystem(path, filesystem, label, uuid=uuid, size_bytes=size_bytes)
+            return
+        self.node.inside.write_text(self.node.boot.opened_with, encoding="ascii")
