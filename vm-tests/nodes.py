@@ -10,7 +10,10 @@ from rig.cpio import Link
 from rig.machine import Machine
 from rig.spec import Content, MachineSpec
 
+from luksctl.meta.facts import facts_of
+from luksctl.meta.image import REGIONS, read_image
 from luksctl.model.config import Settings
+from luksctl.model.meta import MetaFacts
 from luksctl.node.node import Paths
 from luksctl.node.units import unit_files
 
@@ -90,3 +93,9 @@ def luksctl_journal(machine: Machine) -> str:
 def property_of(machine: Machine, unit: str, name: str) -> str:
     """Return one property of a systemd unit, such as ActiveState."""
     return machine.check("systemctl", "show", "-P", name, unit).strip()
+
+
+def meta_facts(meta: bytes) -> MetaFacts:
+    """Return what the bytes of a META partition say to the node."""
+    first, second, rest = (bytearray(meta[offset : offset + size]) for offset, size in REGIONS)
+    return facts_of(read_image(first, second, rest))
