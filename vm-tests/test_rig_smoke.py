@@ -74,6 +74,10 @@ def test_tpm_network_and_writable_layer_last_over_power_cuts(machine: Callable[[
     guest.cut_power()
     guest.start(until="agent")
     assert guest.read_file("/etc/kept") == b"kept"
+    guest.reset(until="agent")
+    assert guest.read_file("/etc/kept") == b"kept"
+    guest.poweroff()
+    assert not guest.is_on
 
 
 def test_write_log_replays_to_the_disk_as_it_is(machine: Callable[[MachineSpec], Machine], disks: Shelf) -> None:

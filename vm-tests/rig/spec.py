@@ -142,7 +142,7 @@ def arguments(spec: MachineSpec, image: Image, tree: Path | None, places: Places
     argv += ["-m", str(spec.memory_mib), "-display", "none", "-rtc", "base=utc"]
     argv += ["-kernel", str(image.kernel), "-initrd", str(places.initrd)]
     argv += ["-append", " ".join((*KERNEL_ARGUMENTS, *spec.cmdline))]
-    argv += ["-serial", f"file:{places.console}"]
+    argv += ["-chardev", f"file,id=console,path={places.console},append=on", "-serial", "chardev:console"]
     argv += ["-qmp", f"unix:{places.qmp},server=on,wait=off"]
     argv += ["-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,path={places.agent},server=on,wait=off"]
     argv += ["-device", "virtserialport,chardev=agent,name=rig"]
