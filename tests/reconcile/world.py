@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from luksctl.errors import CryptsetupError, LuksctlError, MetaError, SlotPassphraseRejected
+from luksctl.errors import CryptsetupError, LuksctlError, MetaError, NotBlank, SlotPassphraseRejected
 from luksctl.model.config import (
     STATE,
     ByLabel,
@@ -161,6 +161,8 @@ class _Disks:
             world.medium.inside[world.opened_with] = made
             return
         _expect(world.open_mapping is None, "mkfs below an open mapping")
+        if world.medium.signature() is not None:
+            raise NotBlank(f"{path} holds something; no filesystem is made over it")
         _expect(size_bytes > 0, "mkfs without a size")
         world.medium.noise = True
         world.power.write("mkfs: superblock")
