@@ -17,7 +17,6 @@ DIRECTORY: Final = "/etc/luksctl/guard"
 _UNIT: Final = """\
 [Unit]
 Description=An empty, read-only place for the mount points of luksctl
-Documentation=man:luksctl(8)
 
 [Mount]
 What={what}

@@ -10,19 +10,18 @@ The mounts come before local-fs.target, so services find them in place; the hook
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from string import ascii_letters, digits
 from typing import Final
 
 from luksctl.model.config import EPHEMERAL, STATE, Settings
 from luksctl.node.node import Paths
+from luksctl.value import frozen
 
 MARK: Final = "# Written by luksctl enable; changes are overwritten.\n"
 
 _OPEN: Final = """\
 [Unit]
 Description=Open the {volume} volume
-Documentation=man:luksctl(8)
 DefaultDependencies=no
 Conflicts=shutdown.target
 After=systemd-udevd.service systemd-modules-load.service systemd-tmpfiles-setup-dev.service{after}
@@ -41,7 +40,6 @@ UMask=0077
 _RETRY: Final = """\
 [Unit]
 Description=Keep trying to open the %i volume
-Documentation=man:luksctl(8)
 DefaultDependencies=no
 Conflicts=shutdown.target
 Before=shutdown.target
@@ -57,7 +55,6 @@ UMask=0077
 _MOUNT: Final = """\
 [Unit]
 Description=The {volume} volume
-Documentation=man:luksctl(8)
 Requires=luksctl-open@{volume}.service
 After=luksctl-open@{volume}.service
 Before=local-fs.target
@@ -78,7 +75,7 @@ _PLAIN: Final = frozenset(ascii_letters + digits + ":_")
 _HANG_MARGIN_S: Final = 120
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnitFile:
     """One unit: its file name, its text, and whether local-fs.target wants it."""
 
