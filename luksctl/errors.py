@@ -30,7 +30,7 @@ They never contain a key, a passphrase or a node UUID.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from luksctl.value import frozen
 
 
 class LuksctlError(Exception):
@@ -86,7 +86,7 @@ class UsageError(LuksctlError):
     exit_code = 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Problem:
     """One finding in a config text: where (file, 1-based line, YAML path), what, and how to mend it."""
 

@@ -6,7 +6,6 @@ docs/threat-model.md lists every such place. A `Secret` is where bytes go on the
 
 from __future__ import annotations
 
-import hmac
 import mmap
 import os
 import weakref
@@ -122,6 +121,8 @@ class Secret:
         if self.closed or other.closed:
             return False
         with self.view() as mine, other.view() as theirs:
+            import hmac  # noqa: PLC0415  # seldom needed, and part of every start otherwise
+
             return hmac.compare_digest(mine, theirs)
 
     __hash__ = None  # type: ignore[assignment]  # a hash would leak and invites use as a dict key

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from luksctl.config.settings import parse_settings
 from luksctl.cryptsetup import blkid
 from luksctl.cryptsetup.headers import LuksHeaders
 from luksctl.cryptsetup.ondisk import read_copies
-from luksctl.devices import medium, mountpoints
+from luksctl.devices import medium
 from luksctl.devices.disks import SystemDisks
 from luksctl.devices.find import Finder
 from luksctl.devices.system import RunningSystem
@@ -25,13 +24,13 @@ from luksctl.model.ports import KeyProvider, Ports
 from luksctl.model.probe import Device, PartitionEntry
 from luksctl.model.step import Done
 from luksctl.node.node import Node, Paths
-from luksctl.providers.node_id import NodeIdProvider
 from luksctl.providers.registry import Registry
-from luksctl.providers.smbios import SmbiosUuid
 from luksctl.providers.static import StaticProvider
 
 if TYPE_CHECKING:
     from luksctl.devices.partition import Installer
+    from luksctl.devices.unit_host import UnitHost
+    from luksctl.providers.node_id import NodeIdProvider
 
 DEFAULT_SETTINGS = Settings()
 
@@ -44,7 +43,7 @@ def read_settings(path: str | None = None) -> Settings:
     name = path or DEFAULT_SETTINGS.path
     try:
         with open(name, "rb") as source:
-            return parse_settings(source.read(), name)
+            text = source.read()
     except FileNotFoundError as error:
         if path is None:
             return DEFAULT_SETTINGS
@@ -52,6 +51,10 @@ def read_settings(path: str | None = None) -> Settings:
     except OSError as error:
         problem = Problem("", f"the settings cannot be read: {error.strerror}", file=name)
         raise ConfigError((problem,)) from error
+    # Not at the top: most nodes have no such file, and the start of a boot is timed.
+    from luksctl.config.settings import parse_settings  # noqa: PLC0415
+
+    return parse_settings(text, name)
 
 
 class LocatedMeta:
@@ -157,36 +160,10 @@ def installer(settings: Settings, progress: Callable[[str], None] = lambda _: No
     return Installer(BlockTree(), blkid.signature, gpt_entries, settings.timeouts.lock_s, progress)
 
 
-class UnitHost:
-    """What enable and disable need of the running machine."""
-
-    def __init__(self, tree: BlockTree) -> None:
-        self._tree = tree
-        self._system = RunningSystem(tree)
-
-    def prepare(self, path: str) -> mountpoints.Prepared:
-        """Make the directory under a mount point and seal it."""
-        return mountpoints.prepare(path, self._tree)
-
-    def restore(self, path: str) -> None:
-        """Make that directory an ordinary one again."""
-        mountpoints.unprepare(path)
-
-    def mounted(self, path: str) -> bool:
-        """Tell whether something is mounted at exactly `path`."""
-        return self._system.mounted_from(path) is not None
-
-    def reload_units(self) -> None:
-        """Have systemd read its unit files again."""
-        self._system.reload_units()
-
-    def start_unit(self, unit: str) -> None:
-        """Start a unit and wait for it."""
-        self._system.start_unit(unit)
-
-
 def unit_host() -> UnitHost:
     """Return what enable and disable need of the running machine."""
+    from luksctl.devices.unit_host import UnitHost  # noqa: PLC0415  # as installer
+
     return UnitHost(BlockTree())
 
 
@@ -209,6 +186,10 @@ def _disks(settings: Settings, tree: BlockTree, paths: Paths, tell: Callable[[st
 
 
 def _node_id_provider(meta: LocatedMeta) -> NodeIdProvider:
+    # Not at the top: a node without nodeID keys does without them, and the start of a boot is timed.
+    from luksctl.providers.node_id import NodeIdProvider  # noqa: PLC0415
+    from luksctl.providers.smbios import SmbiosUuid  # noqa: PLC0415
+
     facts = meta.load()
     return NodeIdProvider(SmbiosUuid(), override=facts.uuid_override, machine_check=facts.record.machine_check)
 

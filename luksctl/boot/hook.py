@@ -13,7 +13,6 @@ from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.step import Destroys, Done
 from luksctl.node.boot import open_volume
 from luksctl.node.report import Report
-from luksctl.node.retry import retry
 from luksctl.node.waiting import boot_deadline
 from luksctl.wiring import build_node, read_settings
 
@@ -42,6 +41,8 @@ def run(arguments: list[str] | None = None) -> int:
 def _run(words: list[str]) -> Report:
     match words:
         case ["--retry", volume] if volume in (STATE, EPHEMERAL):
+            from luksctl.node.retry import retry  # noqa: PLC0415  # the start of the other case is timed
+
             return retry(build_node(read_settings(), announce, tell=_tell), volume)
         case [volume] if volume in (STATE, EPHEMERAL):
             node = build_node(read_settings(), announce, tell=_tell)

@@ -5,9 +5,10 @@ docs/verbs.md repeats the table, and a test compares the two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from luksctl.value import frozen
 
 
 class Group(StrEnum):
@@ -19,7 +20,7 @@ class Group(StrEnum):
     END_OF_LIFE = "end of life"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verb:
     """One verb. `module` is in luksctl.cli; `exit_codes` are those beside 0, 1 and 64, which belong to every verb."""
 
@@ -97,7 +98,7 @@ VERBS: Final = (
         "apply_config",
         "give the node a machine config: its first, or a newer one",
         "the config in STATE is replaced; blank volumes are formatted only by the first config of a node",
-        _FLOW,
+        tuple(sorted((*_FLOW, 5))),
         ("apply",),
     ),
     Verb(

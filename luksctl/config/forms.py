@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.model.config import KeyKind
+from luksctl.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Form:
     """What one of the two places that configure encryption allows. `elsewhere` has hints for the other's fields."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -13,6 +12,7 @@ from luksctl.config.nodes import is_merge_key, is_null, join, kind_of
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
 from luksctl.config.yamltext import decode, line_of, load_documents
+from luksctl.value import frozen
 
 TALOS_API_VERSION: Final = "v1alpha1"
 # The machine configuration proper has neither apiVersion nor kind; Talos knows it by one of these.
@@ -21,7 +21,7 @@ VOLUME_KINDS: Final = ("VolumeConfig", "UserVolumeConfig", "RawVolumeConfig", "S
 _API_VERSION_OF: Final = {**dict.fromkeys(VOLUME_KINDS, TALOS_API_VERSION), policy.KIND: policy.API_VERSION}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Document:
     """One document. `kind` is empty for the machine configuration proper, None for one that is only carried."""
 

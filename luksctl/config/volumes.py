@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.config.block import Block
@@ -12,6 +11,7 @@ from luksctl.config.forms import V1ALPHA1, VOLUME_CONFIG
 from luksctl.config.spelling import did_you_mean
 from luksctl.config.split import Document
 from luksctl.model.config import EPHEMERAL, STATE, VolumeEncryption
+from luksctl.value import frozen
 
 SYSTEM_VOLUMES: Final = (STATE, EPHEMERAL, "IMAGECACHE", "ETCD", "CRI", "KUBELET", "LOG")
 _SECTION: Final = "systemDiskEncryption"
@@ -21,7 +21,7 @@ _USER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,34}")
 _NAME_PREFIX: Final = {"VolumeConfig": "", "UserVolumeConfig": "u-", "RawVolumeConfig": "r-", "SwapVolumeConfig": "s-"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wish:
     """The encryption that one place of the config wants of one volume."""
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.library import require
 from luksctl.errors import DeviceError
 from luksctl.model.probe import PartitionEntry, Signature
+from luksctl.value import frozen
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import BlkidPartition, BlkidProbe, Chars
@@ -28,7 +28,7 @@ _SUPERBLOCKS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartitionTable:
     """A partition table: `type` is "gpt" or "dos", `uuid` its own, and `entries` in order of their place in it."""
 

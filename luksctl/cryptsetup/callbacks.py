@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.failure import Log
+from luksctl.value import frozen
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Chars, Handle
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MAX_LINES: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Progress:
     """How far a wipe or a re-encryption is, in bytes of the device."""
 
@@ -36,17 +36,16 @@ class Progress:
 ProgressCallback = Callable[[Progress], None]
 
 
-@dataclass(slots=True)
 class CallState:
     """What one handle's running call said, and what its callbacks raised."""
 
-    lines: list[tuple[int, str]] = field(default_factory=list)
-    progress: ProgressCallback | None = None
-    error: BaseException | None = None
-    userdata: Handle = field(init=False, repr=False)
+    __slots__ = ("__weakref__", "error", "lines", "progress", "userdata")
 
-    def __post_init__(self) -> None:
-        self.userdata = ffi.new_handle(self)
+    def __init__(self, progress: ProgressCallback | None = None) -> None:
+        self.lines: list[tuple[int, str]] = []
+        self.progress = progress
+        self.error: BaseException | None = None
+        self.userdata: Handle = ffi.new_handle(self)
 
     def begin(self) -> None:
         """Forget the previous call."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.errors import CryptsetupError, SlotPassphraseRejected
+from luksctl.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """What a call was for, in words, on which device or mapping, and on which keyslot.
 
@@ -23,7 +23,7 @@ class Operation:
     unlocks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Log:
     """What libcryptsetup logged during a call, and the first line of it that is an error."""
 

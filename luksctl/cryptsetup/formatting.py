@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
@@ -11,11 +10,12 @@ from luksctl.cryptsetup.kdf import CHEAP_DIGEST, Pbkdf2Cost
 from luksctl.cryptsetup.passing import optional_chars_of
 from luksctl.model.config import DEFAULT_CIPHER
 from luksctl.secret import Secret
+from luksctl.value import frozen
 
 _SECTOR_BYTES: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FormatParameters:
     """What a new header shall be; None leaves the choice to libcryptsetup.
 

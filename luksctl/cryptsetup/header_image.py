@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
 from typing import Final
 
 from luksctl.cryptsetup.metadata import parse_metadata
@@ -15,12 +14,13 @@ from luksctl.cryptsetup.ondisk import Pread, read_copies
 from luksctl.errors import DeviceError
 from luksctl.model.header import HeaderCopies, LuksHeader
 from luksctl.units import MIB
+from luksctl.value import field, frozen
 
 # libcryptsetup's own limit of the keyslots area (LUKS2_MAX_KEYSLOTS_SIZE).
 _MAX_KEYSLOTS_BYTES: Final = 128 * MIB
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeaderImage:
     """The valid, newer header copy of a device and the key areas that it names, as (offset, bytes)."""
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.errors import KdfOutOfBounds
 from luksctl.model.config import KdfCost
 from luksctl.units import GIB, KIB
+from luksctl.value import frozen
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import PbkdfType
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pbkdf2Cost:
     """PBKDF2 with `iterations` (at least 1000) of `hash`."""
 
@@ -33,7 +33,7 @@ Kdf = KdfCost | Pbkdf2Cost
 CHEAP_DIGEST: Final = Pbkdf2Cost(1000)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KdfBounds:
     """The largest costs that an unlock accepts from a header.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from enum import IntEnum
 from errno import ENOSYS
 from typing import Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.errors import DeviceError, MissingFunction
+from luksctl.value import frozen
 
 OLDEST_SUPPORTED: Final = "2.4"
 
@@ -24,7 +24,7 @@ class Library(IntEnum):
 _PACKAGES: Final = {Library.CRYPTSETUP: "libcryptsetup12", Library.BLKID: "libblkid1"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LibraryFunction:
     """One declared function: `since` is the version of its library that brought it."""
 

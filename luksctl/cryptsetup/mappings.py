@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Final, final
 
@@ -17,6 +16,7 @@ from luksctl.cryptsetup.keyslots import ANY_SLOT
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.errors import CryptsetupError
 from luksctl.secret import Secret
+from luksctl.value import frozen
 
 _SECTOR_BYTES: Final = 512
 
@@ -66,7 +66,7 @@ class MappingStatus(IntEnum):
     BUSY = lib.CRYPT_BUSY
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ActiveMapping:
     """An active mapping: the device below it, where it begins there, how long it is, and its options."""
 

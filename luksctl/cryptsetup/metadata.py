@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
 
 from luksctl.model.config import MAX_SLOT
 from luksctl.model.header import Keyslot, Segment, Token
+from luksctl.value import frozen
 
 _MAX_NUMBER: Final = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Area:
     """Where a keyslot's key material lies on the device."""
 
@@ -24,7 +24,7 @@ class Area:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Metadata:
     """The parsed JSON area; `digest_iterations` is the largest of all digests."""
 
@@ -59,7 +59,7 @@ def parse_metadata(document: object) -> Metadata:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """A value inside the document, and the path that led there."""
 

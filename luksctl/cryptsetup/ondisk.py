@@ -10,11 +10,11 @@ import hashlib
 import json
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.cryptsetup.metadata import parse_metadata
 from luksctl.model.header import SECONDARY_OFFSETS, Copies, HeaderCopies, HeaderCopy, LuksHeader
+from luksctl.value import frozen
 
 # (offset, length) → the bytes there, fewer at the end of the device. An OSError makes the copy there invalid.
 Pread = Callable[[int, int], bytes]
@@ -31,7 +31,7 @@ class _Invalid(Exception):
     """Why a copy is not valid; never leaves this module."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Binary:
     magic: bytes
     version: int

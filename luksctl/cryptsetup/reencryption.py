@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum, IntFlag, StrEnum
 from typing import TYPE_CHECKING, Final, final
 
@@ -13,6 +12,7 @@ from luksctl.cryptsetup.kdf import CHEAP_DIGEST
 from luksctl.cryptsetup.keyslots import ANY_SLOT
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.secret import Secret
+from luksctl.value import frozen
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Chars, Null
@@ -67,7 +67,7 @@ class ReencryptStatus(IntEnum):
 AT_ONCE: Final = ReencryptFlag(0)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReencryptParameters:
     """How to re-encrypt; sizes are multiples of 512, and 0 leaves them to libcryptsetup.
 
@@ -86,7 +86,7 @@ class ReencryptParameters:
     device_size_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReencryptState:
     """Where a re-encryption stands; all but `status` mean something only while one is under way."""
 

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
-from typing import final
+from typing import TYPE_CHECKING, final
 
-from luksctl.devices.erase import erase_head
 from luksctl.devices.find import Finder, same_disk
 from luksctl.devices.locks import device_lock, volume_lock
 from luksctl.devices.mapping import in_use, mapping
 from luksctl.devices.medium import is_zero, open_medium, size_of
-from luksctl.devices.mkfs import make_filesystem
 from luksctl.devices.probing import SignatureProbe
-from luksctl.devices.programs import Progress
 from luksctl.devices.tree import BlockTree
 from luksctl.model.config import ByLabel, Filesystem, Settings, VolumeSettings
 from luksctl.model.header import HeaderCopies
 from luksctl.model.observed import Ambiguous, Mapping, Missing
 from luksctl.model.probe import Device, Signature
+from luksctl.value import replace
+
+if TYPE_CHECKING:
+    from luksctl.devices.programs import Progress
 
 Pread = Callable[[int, int], bytes]
 ReadCopies = Callable[[Pread, int], HeaderCopies]
@@ -107,12 +107,16 @@ class SystemDisks:
 
     def erase_head(self, device: Device) -> None:
         """Zero the bytes at the head that Blank asks about, and sync."""
+        from luksctl.devices.erase import erase_head  # noqa: PLC0415  # no converged boot does; its start is timed
+
         erase_head(device.path)
 
     def make_filesystem(
         self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
     ) -> None:
         """Make the filesystem within `size_bytes` (0: all of it) and sync. Cut: a torn filesystem."""
+        from luksctl.devices.mkfs import make_filesystem  # noqa: PLC0415  # as erase_head
+
         make_filesystem(
             path,
             filesystem,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.errors import Refused
 from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE, STATE_SIZE_BYTES
 from luksctl.units import KIB, MIB, format_size
+from luksctl.value import frozen
 
 # "Linux filesystem data", which Talos gives all three (talos-formats 1.1).
 LINUX_FILESYSTEM_TYPE: Final = "0fc63daf-8483-4772-8e79-3d69d8477de4"
@@ -20,7 +20,7 @@ MINIMUM_DISK_BYTES: Final = 512 * MIB
 _GPT_ENTRIES_BYTES: Final = 16 * KIB  # 128 entries of 128 bytes, before the backup header in the last sector
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlannedPartition:
     """One partition to be: number, GPT name, place."""
 

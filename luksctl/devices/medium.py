@@ -15,12 +15,12 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, final
 
 from luksctl.errors import DeviceError, DeviceMissing
 from luksctl.model.probe import BLANK_HEAD_BYTES, BLANK_TAIL_BYTES
 from luksctl.units import MIB
+from luksctl.value import frozen
 
 _CHUNK_BYTES: Final = MIB
 _ZEROS: Final = bytes(_CHUNK_BYTES)
@@ -28,7 +28,7 @@ _BLKSSZGET: Final = 0x1268  # linux/fs.h, _IO(0x12, 104): the logical sector siz
 _FILE_SECTOR_BYTES: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Range:
     """Bytes from `offset_bytes` on."""
 

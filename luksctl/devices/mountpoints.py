@@ -8,11 +8,11 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import DeviceError
+from luksctl.value import frozen
 
 # linux/fs.h: _IOR('f', 1, long) and _IOW('f', 2, long); the kernel reads and writes an int all the same.
 _LONG_BYTES: Final = struct.calcsize("l")
@@ -22,14 +22,14 @@ _FS_IMMUTABLE_FL: Final = 0x10
 _NOT_HERE: Final = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sealed:
     """The directory is empty, mode 0000 and immutable."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotSealable:
     """Empty and mode 0000, but `reason` keeps it from being immutable: bind an empty directory over it, read-only."""
 
@@ -37,7 +37,7 @@ class NotSealable:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountedOver:
     """Something is mounted there now, so the directory below cannot be seen; nothing was changed."""
 

@@ -19,7 +19,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.devices import uevents
@@ -33,6 +32,7 @@ from luksctl.devices.programs import Program, locate, run
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import Busy, DeviceError, DeviceMissing, NotBlank, Refused, UsageError
 from luksctl.model.probe import Device, PartitionEntry
+from luksctl.value import frozen
 
 SFDISK: Final = Program("sfdisk", "fdisk")
 _SFDISK_TIMEOUT_S: Final = 60.0
@@ -41,7 +41,7 @@ _REREAD_S: Final = 5.0
 _NODES_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Installed:
     """The disk as it is after `install`: its GPT UUID and its three partitions, read back from it."""
 
@@ -50,7 +50,7 @@ class Installed:
     partitions: tuple[PartitionEntry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Installer:
     """Partition disks and image files; `signature` and `listing` are libblkid's."""
 

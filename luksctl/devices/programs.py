@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from luksctl.errors import DeviceError
+from luksctl.value import frozen
 
 if TYPE_CHECKING:
     import subprocess
@@ -22,7 +22,7 @@ _PROGRESS_EVERY_S: Final = 1.0
 Progress = Callable[[float], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Program:
     """A program and the Debian package that has it."""
 

@@ -10,8 +10,9 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from luksctl.value import frozen
 
 # /sys counts in these, whatever the sectors of the device are.
 SYSFS_SECTOR_BYTES: Final = 512
@@ -19,7 +20,7 @@ SYSFS_SECTOR_BYTES: Final = 512
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Roots:
     """Where the kernel's trees are mounted."""
 
@@ -29,7 +30,7 @@ class Roots:
     run: str = "/run"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockDevice:
     """One block device as the kernel sees it.
 

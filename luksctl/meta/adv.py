@@ -13,7 +13,6 @@ META has copy A at 0 and copy B at 256 KiB.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import struct
 from collections.abc import Mapping
 from typing import Final
@@ -85,7 +84,7 @@ def decode(copy: bytes | bytearray) -> dict[int, bytes]:
     if copy[-len(_MAGIC_TAIL) :] != _MAGIC_TAIL:
         raise MetaError("the magic at its end is missing")
     stored = bytes(copy[_DIGEST_OFFSET : _DIGEST_OFFSET + _DIGEST_SIZE_BYTES])
-    if not hmac.compare_digest(stored, _digest(copy)):
+    if stored != _digest(copy):
         raise MetaError("the checksum does not match")
     return _decode_records(copy)
 

@@ -10,13 +10,13 @@ What is read here is judged by bytes alone; store.py does the reading and the wr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import Final, assert_never
 
 from luksctl.errors import MetaError
 from luksctl.meta import adv, legacy_adv
 from luksctl.model.config import META_SIZE_BYTES
 from luksctl.model.meta import MetaState
+from luksctl.value import field, frozen, replace
 
 REST_OFFSET: Final = 2 * adv.COPY_SIZE_BYTES
 TAIL_OFFSET: Final = META_SIZE_BYTES - legacy_adv.TAIL_SIZE_BYTES
@@ -33,7 +33,7 @@ EMPTY_COPY: Final = bytes(adv.encode({}))
 Region = bytearray | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Write:
     """Bytes that belong at an offset of META; each is synced and read back before the next."""
 
@@ -45,7 +45,7 @@ class Write:
         _zero_out(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """META as read once. `records` are the serving copy's, `serving` its bytes, `tail` the legacy ADV's 1024."""
 

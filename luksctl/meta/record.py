@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from luksctl.errors import MetaError
 from luksctl.model.intent import FormatIntent, FormatPhase, Intent
 from luksctl.model.meta import MachineCheck, NodeRecord
+from luksctl.value import field, frozen
 
 VERSION: Final = 1
 # The cause of a failed attempt is free text; it must never be what fills META.
@@ -27,7 +27,7 @@ _HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
 _FIELDS: Final = frozenset({"version", "intents", "partitions", "encrypted", "machineCheck"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredRecord:
     """The record, and the fields beside it that this version does not know."""
 

@@ -6,12 +6,12 @@ value, and print without secrets (a passphrase is a `Secret`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
 from luksctl.secret import Secret
 from luksctl.units import MIB
+from luksctl.value import field, frozen
 
 STATE: Final = "STATE"
 EPHEMERAL: Final = "EPHEMERAL"
@@ -37,7 +37,7 @@ class KeyKind(StrEnum):
     TPM = "tpm"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StaticKey:
     """A passphrase from the config: its UTF-8 bytes, no newline added."""
 
@@ -45,14 +45,14 @@ class StaticKey:
     kind = KeyKind.STATIC
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeIdKey:
     """A passphrase derived from the SMBIOS UUID of the machine and the volume's name."""
 
     kind = KeyKind.NODE_ID
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KmsKey:
     """A random key sealed by a key management service."""
 
@@ -60,7 +60,7 @@ class KmsKey:
     kind = KeyKind.KMS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TpmKey:
     """A random key sealed in the TPM; `pcrs` None means Talos' default list [7], () means none."""
 
@@ -72,7 +72,7 @@ class TpmKey:
 KeySource = StaticKey | NodeIdKey | KmsKey | TpmKey
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfiguredKey:
     """One entry of `keys`: the keyslot number (0-31) and where its key comes from."""
 
@@ -86,7 +86,7 @@ class ConfiguredKey:
         return self.source.kind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolumeEncryption:
     """The `encryption:` block of one volume, LUKS2 always; keys are sorted by slot.
 
@@ -116,7 +116,7 @@ class FormatRequires(StrEnum):
     ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class KdfCost:
     """Argon2id cost of one keyslot: iterations, memory in KiB, parallel lanes."""
 
@@ -130,7 +130,7 @@ CHEAPEST_KDF: Final = KdfCost(time=4, memory_kib=32, threads=1)
 DEFAULT_KDF: Final = KdfCost(time=4, memory_kib=256 * 1024, threads=2)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EncryptionPolicy:
     """Our own document (apiVersion luksctl/v1alpha1, kind EncryptionPolicy); every field has a default."""
 
@@ -145,7 +145,7 @@ class EncryptionPolicy:
         return dict(self.filesystems).get(volume, Filesystem.XFS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MachineConfig:
     """The parsed config: what it wants of each volume, and the exact bytes it was parsed from.
 
@@ -164,7 +164,7 @@ class MachineConfig:
         return dict(self.encryption).get(volume)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByLabel:
     """Find the volume by GPT partition name; `disk` narrows the search to one disk (a /dev path)."""
 
@@ -172,14 +172,14 @@ class ByLabel:
     disk: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByDevice:
     """The volume is this block device."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByImage:
     """The volume is this image file."""
 
@@ -189,7 +189,7 @@ class ByImage:
 Location = ByLabel | ByDevice | ByImage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolumeSettings:
     """Where one volume is and where it is mounted (None: not mounted by us)."""
 
@@ -197,7 +197,7 @@ class VolumeSettings:
     mount_point: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Timeouts:
     """All waiting, in seconds; docs/design.md has the table."""
 
@@ -208,7 +208,7 @@ class Timeouts:
     retry_max_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """/etc/luksctl/luksctl.yaml: where things are on this machine. `intents_file` is used where META is absent."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from luksctl.model.config import EncryptionPolicy, Filesystem, VolumeEncryption
+from luksctl.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DesiredVolume:
     """The wish for one volume. `encryption` None means a plain filesystem.
 

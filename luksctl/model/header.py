@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from luksctl.value import frozen
 
 # Legal places of the second header copy: its offset is also the size of the first (LUKS2 specification 1.1, 2.1).
 SECONDARY_OFFSETS: Final = tuple(0x4000 << shift for shift in range(9))
@@ -13,7 +14,7 @@ SECONDARY_OFFSETS: Final = tuple(0x4000 << shift for shift in range(9))
 UNFINISHED_MARK: Final = "luksctl-unfinished"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Keyslot:
     """One keyslot as its JSON describes it; KDF fields are None where the KDF has no such cost."""
 
@@ -28,7 +29,7 @@ class Keyslot:
     type: str = "luks2"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Token:
     """One token: its id, type, the keyslots it names, and its JSON text as stored."""
 
@@ -38,7 +39,7 @@ class Token:
     json: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Segment:
     """One data segment: `encryption` is the cipher, `flags` names such as "backup-final"."""
 
@@ -50,7 +51,7 @@ class Segment:
     flags: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LuksHeader:
     """One checked LUKS2 header: binary part and JSON area, both parsed."""
 
@@ -90,7 +91,7 @@ class LuksHeader:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeaderCopy:
     """One of the two copies: the parsed header, or why it is not valid (`problem`)."""
 
@@ -116,7 +117,7 @@ class Copies(StrEnum):
     LUKS1 = "luks1"  # version 1 at offset 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeaderCopies:
     """Both copies as read from the medium. `first` is None where no LUKS magic is at its place, so is `second`."""
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from luksctl.value import frozen
 
 MAX_ATTEMPTS: Final = 3
 
@@ -17,7 +18,7 @@ class FormatPhase(StrEnum):
     FINISH = "finish"  # taking the mark out of both header copies
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FormatIntent:
     """We are formatting `volume`: the partition (GPT UUID or image path) and the header UUID chosen by us.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
 from luksctl.model.config import VolumeEncryption
 from luksctl.model.intent import Intent
+from luksctl.value import field, frozen, replace
 
 TAG_STATE_ENCRYPTION: Final = 9
 TAG_UUID_OVERRIDE: Final = 15
@@ -27,7 +27,7 @@ class MetaState(StrEnum):
     UNREADABLE = "unreadable"  # neither copy is valid, and it is not blank
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MachineCheck:
     """Two bytes of HMAC-SHA256(salt, node UUID): tells another machine from a wrong key, gives 16 bits away."""
 
@@ -35,7 +35,7 @@ class MachineCheck:
     mac: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeRecord:
     """Our tag. `partitions` are GPT UUIDs recorded when a volume was first finished; another one is refused.
 
@@ -90,7 +90,7 @@ class NodeRecord:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MetaFacts:
     """META as read. `state_encryption` is None both for `null` and for no tag 9; `has_tag9` tells.
 

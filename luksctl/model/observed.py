@@ -13,14 +13,13 @@ Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device, Signature
+from luksctl.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mapping:
     """An active /dev/mapper device; `backing` is the path of the device below it, `signature` what is inside."""
 
@@ -30,14 +29,14 @@ class Mapping:
     signature: Signature | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Missing:
     """No device answers to the volume; `sought` says what was looked for."""
 
     sought: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ambiguous:
     """Several devices answer to the volume's label."""
 
@@ -45,14 +44,14 @@ class Ambiguous:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blank:
     """No signature, no LUKS magic at any legal offset, zeros at both ends."""
 
     device: Device
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FilesystemFound:
     """A plain filesystem."""
 
@@ -60,7 +59,7 @@ class FilesystemFound:
     signature: Signature
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unfinished:
     """Our interrupted first format. `header` is the marked header where one is valid already.
 
@@ -73,14 +72,14 @@ class Unfinished:
     mapping: Mapping | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Erasing:
     """Our interrupted reset."""
 
     device: Device
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Luks2:
     """A LUKS2 volume; `mapping` is set when it is open under our name with this device below."""
 
@@ -96,7 +95,7 @@ class Luks2:
         return self.copies.state is Copies.EQUAL
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Foreign:
     """Something that is not ours and not blank."""
 
@@ -104,7 +103,7 @@ class Foreign:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Damaged:
     """LUKS2 that no rule of ours may touch."""
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from luksctl.errors import LuksctlError
 from luksctl.model.step import Destroys, Step
+from luksctl.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """`steps` in order; `refusal` set means: no step, and this is why. `notes` are findings that block nothing."""
 

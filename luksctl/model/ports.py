@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
@@ -16,9 +15,10 @@ from luksctl.model.meta import MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
 from luksctl.model.probe import Device, Signature
 from luksctl.secret import Secret
+from luksctl.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MadeKey:
     """A fresh key for a slot and the token that lets its provider recover it (None: no token)."""
 
@@ -26,7 +26,7 @@ class MadeKey:
     token: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HeaderFormat:
     """How to write a new header. `volume_key` is ours, so that keyslots can be added without any passphrase."""
 
@@ -36,7 +36,7 @@ class HeaderFormat:
     talos_readable: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Activation:
     """dm-crypt options of one opening."""
 
@@ -145,7 +145,7 @@ class MetaStore(Protocol):
         """Write tag 9 in the modern form, or delete it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ports:
     """The world as reconcile sees it."""
 

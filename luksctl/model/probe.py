@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.units import KIB, MIB
+from luksctl.value import frozen
 
 # Blank means: these many bytes at either end read as zeros (the default LUKS2 header area, and tails).
 BLANK_HEAD_BYTES: Final = 16 * MIB + 64 * KIB
 BLANK_TAIL_BYTES: Final = 1 * MIB
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signature:
     """What libblkid found: `type` is its name (xfs, ext4, crypto_LUKS, gpt …), empty text where it has none.
 
@@ -26,7 +26,7 @@ class Signature:
     ambivalent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PartitionEntry:
     """One GPT entry of a disk or image; sizes and offsets in bytes, `uuid` lower-case."""
 
@@ -38,7 +38,7 @@ class PartitionEntry:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Device:
     """One block device or image file that answers to a volume.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
 from typing import assert_never
 
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
@@ -32,9 +31,10 @@ from luksctl.model.step import (
     WriteToken,
 )
 from luksctl.units import KIB, MIB
+from luksctl.value import frozen, replace
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class World:
     """One volume and META, as observe would find them now."""
 

@@ -5,13 +5,13 @@ What is on disk when the power fails inside a step stands in its docstring; `sim
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device
+from luksctl.value import frozen
 
 
 class Destroys(StrEnum):
@@ -22,7 +22,7 @@ class Destroys(StrEnum):
     DATA = "data"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepairMeta:
     """Rewrite the torn or older META copy from the valid one. Cut: the valid copy is untouched."""
 
@@ -30,7 +30,7 @@ class RepairMeta:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MakeKey:
     """Have the provider make the key of a slot (and its token), and give it back by that token. Nothing on disk.
 
@@ -44,7 +44,7 @@ class MakeKey:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteIntent:
     """Announce a format in META. Cut: META still says what it said, or the new intent; the device is as before."""
 
@@ -53,7 +53,7 @@ class WriteIntent:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CloseVolume:
     """Take down the mapping a previous attempt left open. Nothing on disk."""
 
@@ -62,7 +62,7 @@ class CloseVolume:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EraseHead:
     """Zero the head of a plain volume whose format was interrupted, so that no torn header survives below it.
 
@@ -74,7 +74,7 @@ class EraseHead:
     destroys: ClassVar[Destroys] = Destroys.DATA
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FormatVolume:
     """Write a marked LUKS2 header without keyslots.
 
@@ -90,7 +90,7 @@ class FormatVolume:
     destroys: ClassVar[Destroys] = Destroys.DATA
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AddKeyslot:
     """Write the made key into its slot. Cut: the volume is still marked, so the next boot formats again."""
 
@@ -101,7 +101,7 @@ class AddKeyslot:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteToken:
     """Write the token of a made key at the id of its slot; does nothing for keys without token. Cut: as AddKeyslot."""
 
@@ -111,7 +111,7 @@ class WriteToken:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProveKey:
     """Read the token back, get the key from its provider again, and open the slot with it. Writes nothing.
 
@@ -125,7 +125,7 @@ class ProveKey:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProveAnyKey:
     """Prove one key of `encryption` on a volume that other keys opened. Writes nothing."""
 
@@ -135,7 +135,7 @@ class ProveAnyKey:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WriteStateEncryption:
     """Make META's tag 9 describe `encryption` (None deletes it). Needs a key of it proven in this run.
 
@@ -147,7 +147,7 @@ class WriteStateEncryption:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepairHeader:
     """Make the damaged or older header copy equal to the valid, newer one. Cut: the valid copy is untouched."""
 
@@ -157,7 +157,7 @@ class RepairHeader:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpenVolume:
     """Open with the first configured key that fits, as `mapped_name`. Writes nothing."""
 
@@ -168,7 +168,7 @@ class OpenVolume:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MakeFilesystem:
     """Make the filesystem on `target` (the mapping, or the device of a plain volume) and sync it.
 
@@ -184,7 +184,7 @@ class MakeFilesystem:
     destroys: ClassVar[Destroys] = Destroys.DATA
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FinishVolume:
     """Take the mark out of both header copies. Cut: one copy without mark is the newer and counts as finished."""
 
@@ -194,7 +194,7 @@ class FinishVolume:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConcludeFormat:
     """Delete the intent and record partition and encryption, in one META write. Cut: done again at the next boot."""
 
@@ -224,7 +224,7 @@ Step = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """One step was taken, or skipped for the reason in `skipped`; `detail` adds what only doing it could tell.
 

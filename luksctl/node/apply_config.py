@@ -1,26 +1,29 @@
 """Take a machine config from an operator: the first one of a node, one for a locked node, or a newer one.
 
-maintenance   --insecure: formats blank volumes, stores the config in STATE, mounts; success means STATE holds it
+maintenance   --insecure: formats blank volumes, stores the config in STATE, mounts; success means STATE holds it.
+              A first time that was cut short is done again: STATE may be formatted by then, and hold no config yet
 locked        the config may only open: what opens is mounted, nothing is formatted, nothing is stored over
 running       the config replaces STATE's own if one of its keys for STATE is proven now; applied at the next boot
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
-from luksctl.errors import Locked, LuksctlError, NotConverged, Refused
+from luksctl.errors import Degraded, Locked, LuksctlError, MetaError, NotConverged, Refused
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
-from luksctl.node.boot import follow_state, maintenance
+from luksctl.node.boot import follow_state, open_volume
+from luksctl.node.expected import expecting
 from luksctl.node.node import Node
 from luksctl.node.opening import Wish, await_meta, bring_up
+from luksctl.node.preview import outlook
 from luksctl.node.report import Report, write_report
 from luksctl.node.retry import start_mounts
-from luksctl.node.sources import outside_config, state_directory, store_config
+from luksctl.node.sources import state_directory, store_config
 from luksctl.node.units import mount_unit
 from luksctl.node.waiting import Deadline
 from luksctl.reconcile.desire import desire
+from luksctl.value import frozen
 
 
 class Condition(StrEnum):
@@ -31,7 +34,7 @@ class Condition(StrEnum):
     RUNNING = "running"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Applied:
     """What became of the config. `stored` tells whether STATE holds it now."""
 
@@ -42,20 +45,15 @@ class Applied:
 
 def condition(node: Node) -> Condition:
     """Say what state the node is in; reads only. META UNREADABLE or a STATE that does not open is locked."""
-    if state_directory(node) is not None:
-        return Condition.RUNNING
-    try:
-        outside = outside_config(node)
-    except LuksctlError:
-        return Condition.LOCKED
-    if outside is None and maintenance(node, node.ports.meta.load()) is not None:
+    known = outlook(node)
+    if known.waiting_for_config is not None:
         return Condition.MAINTENANCE
-    return Condition.LOCKED
+    return Condition.RUNNING if known.view.state_mounted else Condition.LOCKED
 
 
 def apply_config(node: Node, config: MachineConfig, *, insecure: bool) -> Applied:
     """Apply `config` as the node's condition allows; see the module's docstring. Cut: the old config or the new one."""
-    await_meta(node, Deadline(node, node.system.monotonic_s() + node.settings.timeouts.device_s))
+    await_meta(node, _deadline(node))
     where = condition(node)
     if insecure and where is not Condition.MAINTENANCE:
         raise Refused(
@@ -78,7 +76,7 @@ def apply_config(node: Node, config: MachineConfig, *, insecure: bool) -> Applie
 
 def _bring_up_state(node: Node, config: MachineConfig, format_refusal: str | None) -> Report:
     wanted = desire(STATE, config, memory_kib=node.system.memory_kib(), format_refusal=format_refusal)
-    report = bring_up(node, (Wish(wanted, config.source),))
+    report = bring_up(node, (Wish(expecting(node.paths, wanted), config.source),))
     write_report(node, report)
     return report
 
@@ -95,18 +93,38 @@ def _mounted_state(node: Node) -> str:
     return directory
 
 
+def _deadline(node: Node) -> Deadline:
+    """Return a deadline of our own: the boot's may be long gone."""
+    return Deadline(node, node.system.monotonic_s() + node.settings.timeouts.hook_s)
+
+
+def _bring_up_ephemeral(node: Node, so_far: str) -> None:
+    """Open or format EPHEMERAL by what STATE holds now, and have systemd mount it.
+
+    Done here and not only by its unit, because the operator is to see the steps, and the error by its own name.
+    """
+    try:
+        open_volume(node, EPHEMERAL, _deadline(node))
+    except LuksctlError as error:
+        raise Degraded(f"{so_far}, but it did not come up: {error.cause}", volume=EPHEMERAL, hint=error.hint) from error
+    start_mounts(node, EPHEMERAL)
+
+
 def _first(node: Node, config: MachineConfig) -> Applied:
     report = _bring_up_state(node, config, None)
-    store_config(_mounted_state(node), config)
-    start_mounts(node, STATE)
-    return Applied(Condition.MAINTENANCE, stored=True, notes=report.notes)
+    directory = _mounted_state(node)
+    # A STATE that an interrupted first time left open: META may list the keys of another config.
+    findings = follow_state(node, config)
+    store_config(directory, config)
+    _bring_up_ephemeral(node, "STATE holds the config")
+    return Applied(Condition.MAINTENANCE, stored=True, notes=(*report.notes, *findings))
 
 
 def _only_open(node: Node, config: MachineConfig) -> Applied:
     refusal = "the node is locked: a config given by hand may only open"
     report = _bring_up_state(node, config, refusal)
     _mounted_state(node)
-    start_mounts(node, EPHEMERAL)
+    _bring_up_ephemeral(node, "STATE is open")
     return Applied(Condition.LOCKED, stored=False, notes=report.notes)
 
 
@@ -115,6 +133,10 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
     directory = state_directory(node)
     if directory is None:
         raise Locked("STATE is not mounted any more", volume=STATE)
+    meta = node.ports.meta.load()
+    if not meta.readable:
+        cause = f"the config was not stored: META could not follow it, {meta.problem}"
+        raise MetaError(cause, hint="luksctl meta list")
     # META follows first: its new list was proven, so the old config and the new one both find it able to open STATE.
     findings = follow_state(node, config)
     if findings:

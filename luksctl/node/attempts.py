@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from luksctl.model.intent import FormatIntent
 from luksctl.node.node import Node
+from luksctl.value import replace
 
 
 def allow_again(node: Node, volume: str) -> FormatIntent | None:

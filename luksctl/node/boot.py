@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 
 from luksctl.errors import ConfigError, Locked, LuksctlError, Maintenance
 from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConfig
@@ -16,12 +15,13 @@ from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import Blank, FilesystemFound, Missing, Unfinished
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
-from luksctl.node.opening import Wish, await_device, await_meta, bring_up
-from luksctl.node.report import Report, failure_report, write_report
+from luksctl.node.opening import Wish, already_open, await_device, await_meta, bring_up
+from luksctl.node.report import Report, failure_report, read_report, write_report
 from luksctl.node.sources import outside_config, state_directory, store_config, stored_config
 from luksctl.node.waiting import Deadline, until
 from luksctl.reconcile.converge import converge, look
 from luksctl.reconcile.desire import desire, desire_from_meta
+from luksctl.value import replace
 
 _MAINTENANCE_HINT = "luksctl apply-config --insecure -f FILE"
 _STATE_MODE = 0o700
@@ -36,8 +36,16 @@ def open_volume(node: Node, volume: str, deadline: Deadline) -> Report:
         error.volume = error.volume or volume
         write_report(node, failure_report(volume, error))
         raise
+    report = _as_opened(report, read_report(node, volume))
     write_report(node, report)
     return report
+
+
+def _as_opened(report: Report, before: Report | None) -> Report:
+    """Keep what is known about the opening when this attempt found the volume open already."""
+    if report.opened_by is not None or before is None or before.device != report.device:
+        return report
+    return replace(report, opened_by=before.opened_by, slot=before.slot)
 
 
 # ---- stage one: STATE -----------------------------------------------------------------------------------------------
@@ -50,7 +58,19 @@ def open_state(node: Node, deadline: Deadline) -> Report:
     """
     await_meta(node, deadline)
     await_device(node, STATE, deadline)
-    return until(node, deadline, lambda: bring_up(node, _wishes_for_state(node)))
+    return until(node, deadline, lambda: _bring_up_state(node))
+
+
+def _bring_up_state(node: Node) -> Report:
+    try:
+        wishes = _wishes_for_state(node)
+    except (Locked, ConfigError):
+        # An operator's config may have opened it, which is not kept anywhere.
+        opened = already_open(node, STATE)
+        if opened is None:
+            raise
+        return opened
+    return bring_up(node, wishes)
 
 
 def _wishes_for_state(node: Node) -> tuple[Wish, ...]:
@@ -65,7 +85,9 @@ def _wishes_for_state(node: Node) -> tuple[Wish, ...]:
         refusal = None if meta.readable else f"META is unreadable ({meta.problem})"
         wanted = desire(STATE, outside, memory_kib=node.system.memory_kib(), format_refusal=refusal)
         wishes.append(Wish(expecting(node.paths, wanted), outside.source))
-    if meta.state_encryption is not None:
+    # A first format that was cut short has its keys in tag 9 already, and nothing behind them to open.
+    unfinished = outside is None and meta.record.intent(STATE) is not None and maintenance(node, meta) is not None
+    if meta.state_encryption is not None and not unfinished:
         wishes.append(Wish(expecting(node.paths, desire_from_meta(meta)), "META tag 9"))
     if wishes:
         return tuple(wishes)

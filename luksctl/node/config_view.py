@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from luksctl.errors import ConfigError
 from luksctl.model.config import MachineConfig
 from luksctl.node.node import Node
 from luksctl.node.sources import outside_config, state_directory, stored_config
+from luksctl.value import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigView:
     """`ruling` is the config by which the node runs or would boot; None with `problem` set where it is wrong.
 

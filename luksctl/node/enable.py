@@ -20,6 +20,7 @@ from luksctl.node.expected import write_expected
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Paths
 from luksctl.node.units import MARK, UnitFile, mount_unit, unit_files
+from luksctl.value import frozen
 
 _UNITS: Final = "/etc/systemd/system"
 _WANTS: Final = f"{_UNITS}/local-fs.target.wants"
@@ -44,7 +45,7 @@ class Host(Protocol):
         """Start a unit and wait for it; DeviceError with systemd's words when it fails."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """Where to write: `root` is empty for the running system; `program` is the hook, as units there call it."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final
 
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.desired import DesiredVolume
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Paths
+from luksctl.value import replace
 
 _VERSION: Final = 1
 _VOLUMES: Final = frozenset({STATE, EPHEMERAL})

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from luksctl.model.config import META, ByLabel, Settings, VolumeSettings
 from luksctl.model.ports import MetaStore
 from luksctl.model.probe import PartitionEntry
+from luksctl.value import replace
 
 
 def settings_on(settings: Settings, disk: str) -> Settings:

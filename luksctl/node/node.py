@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from luksctl.model.config import Settings
 from luksctl.model.ports import Ports
 from luksctl.model.step import Done
+from luksctl.value import frozen
 
 
 class System(Protocol):
@@ -36,7 +36,7 @@ class System(Protocol):
         """Wait."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Paths:
     """Where a node keeps what is not on a volume; tests move them elsewhere."""
 
@@ -54,7 +54,7 @@ class Paths:
         return f"{self.run_dir}/report/{volume}.json"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Node:
     """Everything a flow needs.
 

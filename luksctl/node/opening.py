@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from luksctl.errors import Locked, LuksctlError, ProviderUnavailable, Refused
-from luksctl.model.config import META, KeyKind
+from luksctl.model.config import META, EncryptionPolicy, KeyKind
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.observed import FilesystemFound, Luks2, Missing
+from luksctl.model.observed import FilesystemFound, Luks2, Mapping, Missing
 from luksctl.model.step import AddKeyslot, Done, MakeKey, OpenVolume, ProveKey
 from luksctl.node.node import Node
 from luksctl.node.report import Report, VolumeState
 from luksctl.node.waiting import Deadline
 from luksctl.reconcile.converge import converge, look
+from luksctl.value import frozen, replace
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wish:
     """A wish and where it comes from, for messages ("META tag 9", "/etc/luksctl/machine.yaml")."""
 
@@ -89,6 +89,20 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
     if _used_node_id(steps, desired):
         node.note_machine()
     return report
+
+
+def already_open(node: Node, volume: str) -> Report | None:
+    """Report a volume that is open, for those who have no key to open it themselves; None where it is not open.
+
+    Its mapping must be on this very device, and both header copies equal, as before every mount.
+    """
+    unknown = DesiredVolume(volume, None, EncryptionPolicy())
+    match look(unknown, node.settings.volume(volume), node.ports).observed:
+        case Luks2(mapping=Mapping(path=path, signature=signature), copies_equal=True) if signature is not None:
+            _publish(node, volume, path)
+            return Report(volume, VolumeState.OPEN, device=path)
+        case _:
+            return None
 
 
 def _findings(steps: Sequence[Done]) -> tuple[str, ...]:

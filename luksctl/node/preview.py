@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from luksctl.errors import Locked, LuksctlError, Maintenance, MetaError
 from luksctl.model.config import STATE, EncryptionPolicy, MachineConfig
 from luksctl.model.desired import DesiredVolume
@@ -16,12 +14,13 @@ from luksctl.node.expected import expecting
 from luksctl.node.node import Node
 from luksctl.reconcile.converge import look
 from luksctl.reconcile.desire import desire, desire_from_meta
+from luksctl.value import frozen, replace
 
 _IN_USE = "STATE is mounted and in use already"
 _ONLY_OPENS = "the node is locked: a config given by hand may only open"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Preview:
     """One volume: the wish and where it comes from, what is there, and what would be done about it.
 
@@ -35,7 +34,7 @@ class Preview:
     observed: Observed | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outlook:
     """What is known before any volume is looked at. `given` is a config named by the operator."""
 
@@ -51,9 +50,14 @@ class Outlook:
 
     @property
     def waiting_for_config(self) -> str | None:
-        """Say why the node is in maintenance, or None where it is not."""
-        if self.view.state_mounted or self.view.ruling is not None or self.view.problem is not None:
+        """Say why the node is in maintenance, or None where it is not.
+
+        A STATE that is open and holds no config is one, too: its first config was cut short, or somebody removed it.
+        """
+        if self.view.ruling is not None or self.view.problem is not None:
             return None
+        if self.view.state_mounted:
+            return "STATE holds no machine config, and none is at hand" if self.meta.readable else None
         return maintenance(self.node, self.meta)
 
 
@@ -101,11 +105,11 @@ def _wish(known: Outlook, volume: str) -> tuple[DesiredVolume, str]:
         return replace(wanted, follow_in_meta=follows), config.source
     if known.view.problem is not None:
         raise known.view.problem
+    reason = known.waiting_for_config
+    if reason is not None and not (volume == STATE and known.view.state_mounted):
+        raise Maintenance(reason, hint="luksctl apply-config --insecure -f FILE")
     if volume == STATE and known.meta.state_encryption is not None:
         return desire_from_meta(known.meta), "META tag 9"
-    reason = known.waiting_for_config
-    if reason is not None:
-        raise Maintenance(reason, hint="luksctl apply-config --insecure -f FILE")
     if volume == STATE:
         return DesiredVolume(STATE, None, EncryptionPolicy(), "no machine config is at hand"), "nothing"
     raise Locked("STATE is not mounted, and no machine config is at hand", hint="luksctl status")

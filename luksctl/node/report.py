@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from luksctl.errors import (
@@ -19,6 +18,7 @@ from luksctl.errors import (
 )
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node
+from luksctl.value import as_dict, frozen
 
 
 class VolumeState(StrEnum):
@@ -46,7 +46,7 @@ _STATES: tuple[tuple[type[LuksctlError], VolumeState], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """One volume after an attempt. `opened_by` is "slot N (kind)"; `notes` are findings that did not stop it."""
 
@@ -72,7 +72,7 @@ def write_report(node: Node, report: Report) -> None:
     """Keep the report; the file is world-readable and holds no secrets."""
     path = node.paths.report(report.volume)
     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    replace_file(path, json.dumps(asdict(report), indent=2).encode() + b"\n", mode=0o644)
+    replace_file(path, json.dumps(as_dict(report), indent=2).encode() + b"\n", mode=0o644)
 
 
 def read_report(node: Node, volume: str) -> Report | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from luksctl.config.documents import parse_machine_config
 from luksctl.errors import ConfigError, Problem
 from luksctl.model.config import STATE, MachineConfig
 from luksctl.node.files import read_file, replace_file
@@ -29,13 +28,13 @@ def outside_config(node: Node) -> MachineConfig | None:
             if text is None:
                 problem = Problem("", f"the kernel argument {argument} names a file that is not there", file=path)
                 raise ConfigError((problem,))
-            return parse_machine_config(text, f"kernel argument {path}")
+            return _parse(text, f"kernel argument {path}")
     for directory in node.paths.credential_dirs:
         text = read_file(os.path.join(directory, CREDENTIAL))
         if text is not None:
-            return parse_machine_config(text, f"credential {CREDENTIAL}")
+            return _parse(text, f"credential {CREDENTIAL}")
     text = read_file(node.paths.machine_config)
-    return None if text is None else parse_machine_config(text, node.paths.machine_config)
+    return None if text is None else _parse(text, node.paths.machine_config)
 
 
 def state_directory(node: Node) -> str | None:
@@ -51,9 +50,16 @@ def stored_config(directory: str) -> MachineConfig | None:
     """Return STATE's own config, or None where STATE holds none; ConfigError when it is wrong."""
     path = os.path.join(directory, STORED_NAME)
     text = read_file(path)
-    return None if text is None else parse_machine_config(text, path)
+    return None if text is None else _parse(text, path)
 
 
 def store_config(directory: str, config: MachineConfig) -> None:
     """Make `config` STATE's own, byte for byte. Cut: the old config or the new one, never a mixture."""
     replace_file(os.path.join(directory, STORED_NAME), config.text)
+
+
+def _parse(text: bytes, source: str) -> MachineConfig:
+    # Not at the top: a boot that opens STATE by META alone parses no YAML, and its start is timed.
+    from luksctl.config.documents import parse_machine_config  # noqa: PLC0415
+
+    return parse_machine_config(text, source)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from luksctl.errors import Degraded, Locked, Maintenance
@@ -12,6 +11,7 @@ from luksctl.node.expected import expected_is_readable
 from luksctl.node.node import Node
 from luksctl.node.preview import Outlook, outlook, preview
 from luksctl.node.volume_status import WELL, VolumeStatus, volume_status
+from luksctl.value import frozen
 
 _OURSELVES = "luksctl status"
 
@@ -20,12 +20,12 @@ class Condition(StrEnum):
     """How the whole node is."""
 
     RUNNING = "running"  # STATE is mounted
-    MAINTENANCE = "maintenance"  # no config anywhere, nothing on STATE
+    MAINTENANCE = "maintenance"  # no config anywhere, and none on STATE
     LOCKED = "locked"  # STATE is there and does not open, or nobody tried yet
     NOT_STARTED = "not started"  # STATE would be opened or formatted, and was not yet
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NodeStatus:
     """The node and its volumes. `next_commands` are what to type, the most useful first."""
 
@@ -71,10 +71,10 @@ def node_status(node: Node, volumes: Sequence[str]) -> NodeStatus:
 
 
 def _condition(known: Outlook, waiting: str | None, shown: Sequence[VolumeStatus]) -> Condition:
-    if known.view.state_mounted:
-        return Condition.RUNNING
     if waiting is not None:
         return Condition.MAINTENANCE
+    if known.view.state_mounted:
+        return Condition.RUNNING
     unreadable = known.meta.state is MetaState.UNREADABLE
     if unreadable or any(volume.code == Locked.exit_code for volume in shown):
         return Condition.LOCKED

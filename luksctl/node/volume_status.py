@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from luksctl.errors import Degraded, Locked, LuksctlError, Maintenance
@@ -18,13 +17,14 @@ from luksctl.node.node import Node
 from luksctl.node.preview import Preview
 from luksctl.node.report import Report, VolumeState, read_report
 from luksctl.node.units import mount_unit
+from luksctl.value import frozen
 
 UNMANAGED: Final = "unmanaged"
 UNKNOWN: Final = "unknown"
 WELL: Final = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SlotStatus:
     """One keyslot. `kind` is the configured kind, `unmanaged`, or `unknown` where no config is at hand."""
 
@@ -34,7 +34,7 @@ class SlotStatus:
     token: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TalosStatus:
     """Why Talos would refuse the volume (empty: it would open it), and which keyslots it would remove."""
 
@@ -42,7 +42,7 @@ class TalosStatus:
     removes: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolumeStatus:
     """One volume. `findings` are what is not as it should be, `notes` what the last attempt left to say.
 

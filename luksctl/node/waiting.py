@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -44,6 +43,8 @@ def boot_deadline(node: Node) -> Deadline:
 
 def back_off(timeouts: Timeouts) -> Iterator[float]:
     """Yield waiting times in seconds: doubling from retry_min_s to retry_max_s, each with up to a quarter of jitter."""
+    import random  # noqa: PLC0415  # most boots never wait
+
     wait_s = timeouts.retry_min_s
     while True:
         yield wait_s * random.uniform(0.75, 1.0)  # noqa: S311  # jitter, not a secret

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, NoReturn, final
 
 from luksctl.errors import KeyRejected
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.ports import KeyProvider, MadeKey
 from luksctl.secret import Secret
+from luksctl.value import frozen
 
 _LOCK_TO_STATE: Final = "this release brings no provider for keys locked to STATE"
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unavailable:
     """Stands where no provider is: both methods raise KeyRejected, so that other keys go on and nobody waits for it."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from luksctl.errors import ProviderUnavailable
+from luksctl.value import frozen
 
 _SYSTEM_INFORMATION: Final = 1
 _END_OF_TABLE: Final = 127
@@ -21,7 +21,7 @@ _SWAPPED_FIELDS: Final = 3
 _MIXED_ENDIAN_SINCE: Final = (2, 6)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SmbiosUuid:
     """Read the UUID of this machine when called; paths are arguments for tests and for other roots."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from types import TracebackType
 from typing import Self, assert_never
 
@@ -49,6 +48,7 @@ from luksctl.model.step import (
 )
 from luksctl.reconcile.keys import Failures, cheapest_first, expect_given_back, try_key
 from luksctl.secret import Secret
+from luksctl.value import replace
 
 
 def apply(plan: Plan, ports: Ports) -> Iterator[Done]:

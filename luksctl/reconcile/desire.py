@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from luksctl.model.config import CHEAPEST_KDF, STATE, EncryptionPolicy, KdfCost, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts
+from luksctl.value import replace
 
 # A keyslot made today must open on this machine when memory is short, so it may cost a quarter of it at the most.
 _MEMORY_SHARE = 4

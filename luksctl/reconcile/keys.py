@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 from luksctl.errors import (
@@ -21,12 +20,12 @@ from luksctl.secret import Secret
 Result = TypeVar("Result")
 
 
-@dataclass(slots=True)
 class Failures:
     """Why each configured key did not serve, slot by slot."""
 
-    volume: str
-    errors: list[LuksctlError] = field(default_factory=list)
+    def __init__(self, volume: str) -> None:
+        self.volume = volume
+        self.errors: list[LuksctlError] = []
 
     def add(self, key: ConfiguredKey, error: LuksctlError) -> None:
         """Note `error` for the slot of `key`."""

@@ -6,7 +6,6 @@ refused with the reason and the next command.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import assert_never
 
 from luksctl.errors import (
@@ -66,6 +65,7 @@ from luksctl.model.step import (
     WriteToken,
 )
 from luksctl.units import MIB, format_size
+from luksctl.value import frozen, replace
 
 # A plain EPHEMERAL leaves this much free behind its filesystem, so that it can be encrypted in place later.
 PLAIN_TAIL_BYTES = 32 * MIB
@@ -73,7 +73,7 @@ _MOUNTABLE = frozenset({"xfs", "ext2", "ext3", "ext4", "btrfs"})
 _ERASE_HINT = "if its content may go: luksctl install --erase on its disk, or zero both ends of the partition by name"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Case:
     """The input of one decision."""
 

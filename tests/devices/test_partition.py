@@ -6,7 +6,6 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from luksctl.errors import Busy, DeviceError, DeviceMissing, NotBlank, Refused, 
 from luksctl.model.config import Filesystem
 from luksctl.model.probe import Device, PartitionEntry
 from luksctl.units import MIB
+from luksctl.value import replace
 from tests.devices.fake_tree import BLKID, FakeTree, make_image, needs, needs_root, read_signature, read_table
 
 SIZE = 600 * MIB

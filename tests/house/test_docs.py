@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 
 from luksctl.model.config import Timeouts
 from luksctl.model.step import Destroys, Step
+from luksctl.value import as_dict
 from tests.house.tree import ROOT
 from tests.model.samples import samples_of_union
 
@@ -95,7 +95,7 @@ def test_every_page_can_be_found() -> None:
 def test_the_table_of_timeouts_is_that_of_the_code() -> None:
     """docs/design.md lists every timeout with its default."""
     rows = dict(re.findall(r"^\| `(\w+_s)` \| (\d+) s \|", _text(Path("docs/design.md")), re.MULTILINE))
-    defaults = {field.name: f"{getattr(Timeouts(), field.name):.0f}" for field in dataclasses.fields(Timeouts)}
+    defaults = {name: f"{seconds:.0f}" for name, seconds in as_dict(Timeouts()).items()}
     assert rows == defaults
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import types
 import typing
 from enum import Enum
@@ -42,7 +41,8 @@ def _sample_of_class(kind: Any) -> Any:
         return next(iter(kind))
     if isinstance(kind, type) and issubclass(kind, LuksctlError):
         return _ERRORS.setdefault(kind, kind("cause"))
-    if not dataclasses.is_dataclass(kind) or not isinstance(kind, type):
+    if not isinstance(kind, type) or not hasattr(kind, "__fields__"):
         raise TypeError(f"no sample for {kind}")
     hints = typing.get_type_hints(kind)
-    return kind(**{field.name: sample(hints[field.name]) for field in dataclasses.fields(kind) if field.init})
+    names: tuple[str, ...] = getattr(kind, "__match_args__")  # noqa: B009  # every value has it, and no type says so
+    return kind(**{name: sample(hints[name]) for name in names})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from luksctl.model.header import (
@@ -17,6 +15,7 @@ from luksctl.model.header import (
     Segment,
     Token,
 )
+from luksctl.value import replace
 
 SEGMENT = Segment(0, "crypt", "aes-xts-plain64", 512, 16 << 20)
 HEADER = LuksHeader(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pkgutil
 import typing
@@ -12,11 +11,12 @@ import pytest
 import luksctl.model
 from luksctl.model.ports import Ports
 from luksctl.model.step import Destroys, Step
+from luksctl.value import as_dict
 from tests.marker import MARKER, shown_in
 from tests.model.samples import sample, samples_of_union
 
 
-def _dataclasses() -> list[type]:
+def _values() -> list[type]:
     modules = [
         importlib.import_module(f"luksctl.model.{found.name}") for found in pkgutil.iter_modules(luksctl.model.__path__)
     ]
@@ -24,11 +24,11 @@ def _dataclasses() -> list[type]:
     return [
         member
         for module, member in members
-        if isinstance(member, type) and dataclasses.is_dataclass(member) and member.__module__ == module.__name__
+        if isinstance(member, type) and hasattr(member, "__fields__") and member.__module__ == module.__name__
     ]
 
 
-VALUES = [kind for kind in _dataclasses() if kind is not Ports]  # Ports is the joint to the world, not a value
+VALUES = [kind for kind in _values() if kind is not Ports]  # Ports is the joint to the world, not a value
 
 
 def test_the_model_was_found() -> None:
@@ -42,8 +42,8 @@ def test_the_model_was_found() -> None:
 def test_values_cannot_change(kind: type) -> None:
     """Frozen and slotted: no attribute can be set, none can be added."""
     value = sample(kind)
-    for name in [field.name for field in dataclasses.fields(value)] + ["surplus"]:
-        with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
+    for name in [*as_dict(value), "surplus"]:
+        with pytest.raises(AttributeError, match="frozen"):
             setattr(value, name, None)
 
 
@@ -89,4 +89,4 @@ def test_only_known_steps_destroy_data() -> None:
 def test_hints_of_all_values_resolve() -> None:
     """Every annotation names a type that exists where it is used."""
     for kind in VALUES:
-        assert set(typing.get_type_hints(kind)) >= {field.name for field in dataclasses.fields(kind)}
+        assert set(typing.get_type_hints(kind)) >= set(as_dict(sample(kind)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from luksctl.node import guard
 from luksctl.node.enable import Outcome, Target, disable, enable, start
 from luksctl.node.node import Paths
 from luksctl.node.units import MARK
+from luksctl.value import replace
 from tests.node.machines import RecordingHost
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from luksctl.model.header import Keyslot, LuksHeader, Segment, Token
 from luksctl.node import talos
 from luksctl.units import KIB, MIB
+from luksctl.value import replace
 
 _XTS = "aes-xts-plain64"
 _SLOT = Keyslot(0, "argon2id", 4, 32, 1, None, _XTS)

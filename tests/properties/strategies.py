@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
@@ -41,6 +41,7 @@ from luksctl.model.probe import Device, Signature
 from luksctl.model.simulate import World
 from luksctl.secret import Secret
 from luksctl.units import MIB
+from luksctl.value import replace
 
 FRESH_UUID = "00000000-0000-4000-8000-00000000f4e5"
 OUR_UUID = "00000000-0000-4000-8000-0000000000a1"

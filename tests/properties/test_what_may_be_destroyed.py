@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +33,7 @@ from luksctl.model.step import (
     WriteIntent,
     WriteStateEncryption,
 )
+from luksctl.value import replace
 from tests.properties.strategies import Situation, formattable, headers, situations
 from tests.properties.worlds import plan_for, settle
 

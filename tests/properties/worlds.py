@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import UNFINISHED_MARK, Copies
@@ -27,6 +26,7 @@ from luksctl.model.step import (
     WriteToken,
 )
 from luksctl.reconcile.plan import plan
+from luksctl.value import replace
 from tests.properties.strategies import FRESH_UUID, copies_of
 
 META_STEPS = (RepairMeta, WriteIntent, WriteStateEncryption, ConcludeFormat)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from luksctl.cryptsetup import blkid
@@ -47,6 +47,7 @@ from luksctl.providers.static import StaticProvider
 from luksctl.reconcile.observe import observe
 from luksctl.secret import Secret
 from luksctl.units import MIB
+from luksctl.value import replace
 
 # The header and what Blank asks about fit; less than 32 MiB, since every test reads all of it more than once.
 IMAGE_BYTES = 20 * MIB

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from luksctl.errors import MetaError
@@ -10,6 +10,7 @@ from luksctl.model.config import VolumeEncryption
 from luksctl.model.header import Copies, HeaderCopies, HeaderCopy, LuksHeader
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.probe import Signature
+from luksctl.value import replace
 
 
 class PowerCut(BaseException):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from luksctl.errors import AttemptsExhausted, CryptsetupError, DeviceError, LuksctlError, MetaError, NotConverged
@@ -15,6 +13,7 @@ from luksctl.model.observed import FilesystemFound, Luks2, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.step import CloseVolume, FinishVolume, MakeFilesystem, OpenVolume, RepairHeader
 from luksctl.reconcile.apply import apply
+from luksctl.value import replace
 from tests.reconcile.providers import encrypted, kms, static
 from tests.reconcile.samples import OTHER, header
 from tests.reconcile.world import DEVICE, World, wish
@@ -144,7 +143,7 @@ def test_a_mark_that_stays_fails_the_finish() -> None:
     world.ports.headers.repair(DEVICE)
     plan = Plan(STATE, (FinishVolume(STATE, DEVICE, uuid.uuid),))
     ports = world.ports
-    kept = replace(ports, headers=_KeepsMark(ports.headers))  # type: ignore[arg-type]
+    kept = replace(ports, headers=_KeepsMark(ports.headers))
     with pytest.raises(DeviceError, match="still carries the unfinished mark"):
         list(apply(plan, kept))
 

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import json
 import logging
-from dataclasses import replace
 
 import pytest
 
@@ -44,6 +43,7 @@ from luksctl.model.step import (
 from luksctl.reconcile.apply import apply
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
+from luksctl.value import replace
 from tests.marker import MARKER, shown_in
 from tests.reconcile.medium import PowerCut
 from tests.reconcile.providers import DOWN, encrypted, kms, node_id, static

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from luksctl.errors import Busy, DeviceError, NotBlank, NotConverged, Refused
@@ -14,6 +12,7 @@ from luksctl.model.observed import Blank, Luks2
 from luksctl.model.probe import Signature
 from luksctl.model.step import OpenVolume
 from luksctl.reconcile.converge import converge
+from luksctl.value import replace
 from tests.reconcile.providers import encrypted, kms, static
 from tests.reconcile.samples import EXT4
 from tests.reconcile.world import DEVICE, SETTINGS, World, wish

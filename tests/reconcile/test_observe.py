@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from luksctl.model.config import STATE
@@ -22,6 +20,7 @@ from luksctl.model.observed import (
 )
 from luksctl.model.probe import Device, Signature
 from luksctl.units import MIB
+from luksctl.value import replace
 from tests.reconcile.medium import TORN, Torn
 from tests.reconcile.samples import EXT4, INTENT, MAPPING, OTHER, XFS, header, marked
 from tests.reconcile.world import DEVICE, World
@@ -200,7 +199,7 @@ def test_a_finished_header_under_another_intent_is_damaged() -> None:
 )
 def test_a_marked_header_with_requirements_is_damaged(change: dict[str, object]) -> None:
     """Whatever no format of ours writes takes the permission away."""
-    odd = replace(marked(), **change)  # type: ignore[arg-type]  # any field of the header
+    odd = replace(marked(), **change)
     assert isinstance(world_with(odd, odd, intent=INTENT).observe(), Damaged)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from luksctl.errors import (
@@ -47,6 +45,7 @@ from luksctl.model.probe import Signature
 from luksctl.model.step import AddKeyslot, FormatVolume, MakeFilesystem, MakeKey, ProveKey, WriteIntent
 from luksctl.reconcile.plan import PLAIN_TAIL_BYTES, kdf_for, plan
 from luksctl.units import MIB
+from luksctl.value import replace
 from tests.properties.strategies import copies_of
 from tests.reconcile.providers import encrypted, kms, node_id, static
 from tests.reconcile.samples import INTENT, MAPPING, header, marked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from luksctl.model.observed import Luks2, Unfinished
 from luksctl.model.step import AddKeyslot, Done, FinishVolume, FormatVolume, Step
 from luksctl.reconcile.converge import converge
 from luksctl.units import KIB
+from luksctl.value import replace
 from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.providers import encrypted, node_id, static
 

@@ -7,7 +7,7 @@ the power at a write. `calls` lists the port calls in order, reads included.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from luksctl.errors import CryptsetupError, LuksctlError, MetaError, NotBlank, SlotPassphraseRejected
 from luksctl.model.config import (
@@ -30,6 +30,7 @@ from luksctl.reconcile.converge import Look, converge, look
 from luksctl.reconcile.observe import observe
 from luksctl.secret import Secret
 from luksctl.units import MIB
+from luksctl.value import replace
 from tests.reconcile.medium import Medium, MetaContent, MetaMedium, Power
 from tests.reconcile.providers import FakeProviders
 
