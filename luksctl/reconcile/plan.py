@@ -291,7 +291,10 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
 
 def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:
     """Repair a header copy only where META records the volume as ours; after opening, so a key has vouched for it."""
-    ours = case.meta.record.partition(case.desired.volume) == _identity(found.device)
+    record = case.meta.record
+    # A recorded partition alone is not enough: install records it before anything of ours is on it.
+    finished = case.desired.volume in record.encrypted
+    ours = finished and record.partition(case.desired.volume) == _identity(found.device)
     if not ours and found.format_intent is None:
         raise Refused(
             f"the header copies of {found.device.path} do not agree ({found.copies.state}), and META does not know "
