@@ -1,0 +1,122 @@
+"""A node without any config says so and waits; its first one, given by hand, takes it to mounted volumes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nodes import BOTH_BY_NODE_ID, CONFIG_PATH, luksctl_journal, meta_facts, node_spec, quick, report, status
+from rig.disk import Disk, Shelf
+from rig.machine import Machine
+from rig.spec import MachineSpec
+from rig.writelog import WriteLog, read_log, replay
+from stage import Stage
+
+CONFIG = quick(BOTH_BY_NODE_ID) + "# the bytes as they were submitted, this line and its two spaces  \n"
+SUBMITTED = "/root/first.yaml"
+APPLY = ("luksctl", "apply-config", "--insecure", "-f", SUBMITTED)
+EXIT_REFUSED, EXIT_MAINTENANCE = 3, 12
+
+
+def assert_waiting_for_config(node: Machine, volume: str, because: str) -> None:
+    """Check that the node announces, by `volume`, that it waits for its first config, and how to give it."""
+    found = report(node, volume)
+    assert found["state"] == "maintenance"
+    assert found["exit_code"] == EXIT_MAINTENANCE
+    assert because in found["problem"]
+    assert found["hint"] == "luksctl apply-config --insecure -f FILE"
+    assert because in luksctl_journal(node)
+    shown = status(node)
+    assert (shown["condition"], shown["exitCode"]) == ("maintenance", EXIT_MAINTENANCE)
+    assert shown["next"][0] == "luksctl apply-config --insecure -f FILE"
+
+
+def assert_applied(stage: Stage) -> None:
+    """Check that the first config took the node to mounted volumes, and that STATE holds the submitted bytes."""
+    stage.assert_both_mounted()
+    assert stage.machine.read_file("/system/state/config.yaml") == CONFIG.encode()
+    assert status(stage.machine)["exitCode"] == 0
+
+
+def test_the_first_config_by_hand_and_a_power_cut_right_after_it(
+    machine: Callable[[MachineSpec], Machine], disks: Shelf
+) -> None:
+    """apply-config --insecure mounts both volumes at once; what it promised survives a power cut and a lossy disk."""
+    disk = disks.talos(log_writes=True)
+    node = machine(node_spec(MachineSpec(disks=(disk,)), None))
+    node.restore()
+    stage = Stage(node, disk)
+    blank = disk.sha256()
+    assert stage.boot().status != 0
+    assert_waiting_for_config(node, "STATE", "no machine config, and STATE is blank")
+    node.write_file(SUBMITTED, CONFIG, mode=0o600)
+    secure = node.run("luksctl", "apply-config", "-f", SUBMITTED)
+    assert secure.status == EXIT_REFUSED, secure
+    node.check("sync")
+    assert disk.sha256() == blank
+
+    node.check(*APPLY)
+    log = read_log(disk.log_path)
+    assert_applied(stage)
+    again = node.run(*APPLY)
+    assert again.status == EXIT_REFUSED, again
+    assert "--insecure is only for a node without any config" in again.stderr
+    node.cut_power()
+
+    # The cut comes right after success was told, and the drive loses whatever it was not told to flush.
+    told = len(log.entries)
+    survivor = Disk(replay(disk.base_path, log, told, disk.path, lost=log.unflushed(told)))
+    later = machine(node_spec(MachineSpec(disks=(survivor,)), None))
+    assert later.start() == "running"
+    assert_applied(Stage(later, survivor))
+    assert report(later, "STATE")["config_source"] == "META tag 9"
+    assert report(later, "EPHEMERAL")["config_source"] == "/system/state/config.yaml"
+    assert later.run("test", "-e", CONFIG_PATH).status != 0
+
+
+def milestones(disk: Disk, log: WriteLog) -> tuple[int, int]:
+    """Return the entries after which META first announced STATE's format, and first called it finished."""
+    place = disk.partition("META")
+    with disk.base_path.open("rb") as file:
+        file.seek(place.offset_bytes)
+        meta = bytearray(file.read(place.size_bytes))
+    announced = 0
+    for number in log.touching(place.offset_bytes, place.size_bytes):
+        entry = log.entries[number]
+        start = entry.offset_bytes - place.offset_bytes
+        meta[start : start + entry.size_bytes] = log.data(entry)
+        record = meta_facts(bytes(meta)).record
+        if record.intent("STATE") is not None:
+            announced = announced or number + 1
+        elif record.encrypted == ("STATE",):
+            return announced, number + 1
+    raise AssertionError("META never called STATE finished")
+
+
+def test_a_cut_in_the_middle_of_the_first_config(
+    machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
+) -> None:
+    """While success was not told yet, the next boot waits for a config again, and takes it again."""
+    disk = disks.talos(log_writes=True)
+    node = machine(node_spec(MachineSpec(disks=(disk,)), None))
+    node.restore()
+    stage = Stage(node, disk)
+    node.write_file(SUBMITTED, CONFIG, mode=0o600)
+    node.check(*APPLY)
+    with stage.let_go():
+        log = read_log(disk.log_path)
+    announced, finished = milestones(disk, log)
+    assert 0 < announced < finished
+
+    stage.show(replay(disk.base_path, log, (announced + finished) // 2, tmp_path / "torn.img"))
+    assert stage.boot().status != 0
+    assert_waiting_for_config(node, "STATE", "no machine config, and the first format of STATE did not finish")
+    node.check(*APPLY)
+    assert_applied(stage)
+
+    # STATE is whole here and can be mounted, but it holds no config yet.
+    stage.show(replay(disk.base_path, log, finished, tmp_path / "torn.img"))
+    assert stage.boot().status != 0
+    assert_waiting_for_config(node, "EPHEMERAL", "STATE holds no machine config, and none is at hand")
+    node.check(*APPLY)
+    assert_applied(stage)
