@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import Final
 
 from luksctl.cryptsetup.metadata import parse_metadata
+from luksctl.errors import DeviceError
 from luksctl.model.header import SECONDARY_OFFSETS, Copies, HeaderCopies, HeaderCopy, LuksHeader
 from luksctl.value import frozen
 
-# (offset, length) → the bytes there, fewer at the end of the device. An OSError makes the copy there invalid.
+# (offset, length) → the bytes there, fewer at the end of the device. An OSError or a DeviceError makes the copy there
+# invalid.
 Pread = Callable[[int, int], bytes]
 
 FIRST_MAGIC: Final = b"LUKS\xba\xbe"
@@ -87,6 +89,8 @@ def _read_copy(pread: Pread, size_bytes: int, offset: int) -> HeaderCopy | None:
         return HeaderCopy(offset, _check_copy(pread, size_bytes, offset, head))
     except OSError as error:
         return HeaderCopy(offset, None, f"it cannot be read ({error.strerror or error})")
+    except DeviceError as error:
+        return HeaderCopy(offset, None, f"it cannot be read ({error.cause})")
     except _Invalid as reason:
         return HeaderCopy(offset, None, str(reason))
 

@@ -210,7 +210,7 @@ class Timeouts:
 
 @frozen
 class Settings:
-    """/etc/luksctl/luksctl.yaml: where things are on this machine. `intents_file` is used where META is absent."""
+    """/etc/luksctl/luksctl.yaml: where things are on this machine."""
 
     volumes: tuple[tuple[str, VolumeSettings], ...] = (
         (META, VolumeSettings(ByLabel(META))),

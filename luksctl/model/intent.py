@@ -22,8 +22,9 @@ class FormatPhase(StrEnum):
 class FormatIntent:
     """We are formatting `volume`: the partition (GPT UUID or image path) and the header UUID chosen by us.
 
-    `header_uuid` is empty for a plain filesystem. `attempt` counts from 1; after MAX_ATTEMPTS the volume is left alone
-    until `luksctl retry`, which sets it to 0. `last_error` is what stopped the previous attempt, if it got to say so.
+    `header_uuid` is also the UUID of the filesystem, where the volume is plain. `attempt` counts from 1; after
+    MAX_ATTEMPTS the volume is left alone until `luksctl retry`, which sets it to 0. `last_error` is what stopped an
+    earlier attempt, if it got to say so.
     """
 
     volume: str

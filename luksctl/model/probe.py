@@ -50,3 +50,8 @@ class Device:
     partuuid: str = ""
     disk: str = ""
     image: bool = False
+
+    @property
+    def identity(self) -> str:
+        """Return what intents and records name the device by: its GPT UUID, or its path where it is no partition."""
+        return self.partuuid or self.path

@@ -26,19 +26,14 @@ from luksctl.model.probe import Device, Signature
 _LUKS_SIGNATURE = "crypto_LUKS"
 
 
-def identity(device: Device) -> str:
-    """Return what an intent names the device by: its GPT UUID, or its path where there is no partition."""
-    return device.partuuid or device.path
-
-
 def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaFacts, disks: Disks) -> Observed:
     """Find the device of `volume` and say what is on it; does not wait (see `Disks.find` for waiting)."""
     found = disks.find(volume, settings, timeout_s=0)
     if isinstance(found, Missing | Ambiguous):
         return found
     recorded = meta.record.partition(volume)
-    if recorded is not None and recorded != identity(found):
-        reason = f"META records partition {recorded}, but {found.path} is {identity(found)}"
+    if recorded is not None and recorded != found.identity:
+        reason = f"META records partition {recorded}, but {found.path} is {found.identity}"
         return Ambiguous((found.path,), reason)
     mapping = disks.mapping(mapped_name)
     if mapping is not None and mapping.backing != found.path:
@@ -49,7 +44,7 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
         # An announced format would destroy what is mounted, so only without one may a device be in use.
         if holder is not None and (intent is not None or not _is_plain_mount(found, disks)):
             return Damaged(found, f"the device is in use by {holder}")
-    if intent is not None and intent.partition != identity(found):
+    if intent is not None and intent.partition != found.identity:
         return Damaged(found, f"META announces a format of partition {intent.partition}, which is not this one")
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
 

@@ -127,15 +127,11 @@ def _steps(case: _Case, observed: Observed) -> tuple[Step, ...]:
 # ---- formatting -----------------------------------------------------------------------------------------------------
 
 
-def _identity(device: Device) -> str:
-    return device.partuuid or device.path
-
-
 def _first_intent(case: _Case, device: Device) -> FormatIntent:
     announced = case.meta.record.intent(case.desired.volume)
-    if isinstance(announced, FormatIntent) and announced.partition == _identity(device):
+    if isinstance(announced, FormatIntent) and announced.partition == device.identity:
         return _next_attempt(announced)
-    return FormatIntent(case.desired.volume, _identity(device), case.fresh_uuid)
+    return FormatIntent(case.desired.volume, device.identity, case.fresh_uuid)
 
 
 def _next_attempt(intent: FormatIntent) -> FormatIntent:
@@ -189,7 +185,7 @@ def _format_plain(
     make = MakeFilesystem(volume, device.path, case.desired.filesystem, intent.header_uuid, size_bytes)
     # A tag 9 that says "null" goes too, or META would not be what a plain STATE asks for.
     forget = (WriteStateEncryption(STATE, None),) if volume == STATE and case.meta.has_tag9 else ()
-    return (announce, *clear, make, *forget, ConcludeFormat(volume, _identity(device), encrypted=False))
+    return (announce, *clear, make, *forget, ConcludeFormat(volume, device.identity, encrypted=False))
 
 
 def _tag9_expects_encryption(meta: MetaFacts) -> bool:
@@ -224,7 +220,7 @@ def _format_encrypted(
         MakeFilesystem(volume, target, desired.filesystem, None, 0),
         WriteIntent(volume, replace(intent, phase=FormatPhase.FINISH)),
         FinishVolume(volume, device, intent.header_uuid),
-        ConcludeFormat(volume, _identity(device), encrypted=True),
+        ConcludeFormat(volume, device.identity, encrypted=True),
     ]
     return tuple(steps)
 
@@ -285,7 +281,7 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
     if not found.copies_equal:
         steps += _repair(case, found)
     if found.format_intent is not None:
-        steps.append(ConcludeFormat(volume, _identity(found.device), encrypted=True))
+        steps.append(ConcludeFormat(volume, found.device.identity, encrypted=True))
     return (*steps, *_follow_in_meta(case, found, desired.encryption))
 
 
@@ -294,7 +290,7 @@ def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:
     record = case.meta.record
     # A recorded partition alone is not enough: install records it before anything of ours is on it.
     finished = case.desired.volume in record.encrypted
-    ours = finished and record.partition(case.desired.volume) == _identity(found.device)
+    ours = finished and record.partition(case.desired.volume) == found.device.identity
     if not ours and found.format_intent is None:
         raise Refused(
             f"the header copies of {found.device.path} do not agree ({found.copies.state}), and META does not know "

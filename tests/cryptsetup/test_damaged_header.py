@@ -133,17 +133,20 @@ def test_luks1_is_told_apart() -> None:
     assert read_copies(reader_of(content), len(content)).state is Copies.LUKS1
 
 
-def test_unreadable_sectors_make_a_copy_invalid(volume: str) -> None:
-    """An I/O error is a damaged copy and not an exception, nor a blank device."""
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), DeviceError("at byte 0: Input/output error")], ids=["os", "ours"]
+)
+def test_unreadable_sectors_make_a_copy_invalid(volume: str, error: Exception) -> None:
+    """An I/O error, the kernel's or that of devices/medium, is a damaged copy: no exception, no blank device."""
     pread, size = reader(volume)
 
     def failing_head(offset: int, length: int) -> bytes:
         if offset == 0:
-            raise OSError(errno.EIO, "Input/output error")
+            raise error
         return pread(offset, length)
 
     def failing(_offset: int, _length: int) -> bytes:
-        raise OSError(errno.EIO, "Input/output error")
+        raise error
 
     copies = read_copies(failing_head, size)
     assert copies.state is Copies.SECOND_ONLY
