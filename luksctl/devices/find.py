@@ -99,8 +99,8 @@ class Finder:
                 return Missing(f"{sought}: no such disk")
         hits = [
             device
-            for device in self._tree.all()
-            if device.label == label and device.disk and (only is None or device.disk == only.name)
+            for device in self._tree.labelled(label)
+            if device.disk and (only is None or device.disk == only.name)
         ]
         nodes = {hit.disk: self._disk_node(hit) for hit in hits}
         try:

@@ -98,6 +98,15 @@ class BlockTree:
             label=uevent.get("PARTNAME", ""),
         )
 
+    def labelled(self, label: str) -> Iterator[BlockDevice]:
+        """Yield the partitions with that GPT name; of all others only one file is read."""
+        wanted = f"PARTNAME={label}"
+        for name in self.names():
+            if wanted in (self.attribute(name, "uevent") or "").splitlines():
+                device = self.get(name)
+                if device is not None and device.label == label:
+                    yield device
+
     def at(self, path: str) -> BlockDevice | None:
         """Return the block device whose node `path` is or links to, or None."""
         number = self._number_of(path)

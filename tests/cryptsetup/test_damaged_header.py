@@ -134,7 +134,9 @@ def test_luks1_is_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.EIO, "Input/output error"), DeviceError("at byte 0: Input/output error")], ids=["os", "ours"]
+    "error",
+    [OSError(errno.EIO, "Input/output error"), DeviceError("at byte 0: Input/output error")],
+    ids=["os", "ours"],
 )
 def test_unreadable_sectors_make_a_copy_invalid(volume: str, error: Exception) -> None:
     """An I/O error, the kernel's or that of devices/medium, is a damaged copy: no exception, no blank device."""
