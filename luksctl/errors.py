@@ -111,6 +111,10 @@ class ConfigError(LuksctlError):
         super().__init__("\n".join(str(problem) for problem in problems), hint=hint)
         self.problems = problems
 
+    def __str__(self) -> str:
+        # Each line names its file; a volume in front of the first would only be true of that one.
+        return self.cause
+
     def fields(self) -> dict[str, object]:
         """Return the error and every problem as plain values."""
         listed = [

@@ -28,13 +28,14 @@ def outside_config(node: Node) -> MachineConfig | None:
             if text is None:
                 problem = Problem("", f"the kernel argument {argument} names a file that is not there", file=path)
                 raise ConfigError((problem,))
-            return _parse(text, f"kernel argument {path}")
+            return _parse(text, f"kernel argument {path}", path)
     for directory in node.paths.credential_dirs:
-        text = read_file(os.path.join(directory, CREDENTIAL))
+        path = os.path.join(directory, CREDENTIAL)
+        text = read_file(path)
         if text is not None:
-            return _parse(text, f"credential {CREDENTIAL}")
+            return _parse(text, f"credential {CREDENTIAL}", path)
     text = read_file(node.paths.machine_config)
-    return None if text is None else _parse(text, node.paths.machine_config)
+    return None if text is None else _parse(text, node.paths.machine_config, node.paths.machine_config)
 
 
 def state_directory(node: Node) -> str | None:
@@ -50,7 +51,7 @@ def stored_config(directory: str) -> MachineConfig | None:
     """Return STATE's own config, or None where STATE holds none; ConfigError when it is wrong."""
     path = os.path.join(directory, STORED_NAME)
     text = read_file(path)
-    return None if text is None else _parse(text, path)
+    return None if text is None else _parse(text, path, path)
 
 
 def store_config(directory: str, config: MachineConfig) -> None:
@@ -58,8 +59,12 @@ def store_config(directory: str, config: MachineConfig) -> None:
     replace_file(os.path.join(directory, STORED_NAME), config.text)
 
 
-def _parse(text: bytes, source: str) -> MachineConfig:
+def _parse(text: bytes, source: str, path: str) -> MachineConfig:
     # Not at the top: a boot that opens STATE by META alone parses no YAML, and its start is timed.
     from luksctl.config.documents import parse_machine_config  # noqa: PLC0415
 
-    return parse_machine_config(text, source)
+    try:
+        return parse_machine_config(text, source)
+    except ConfigError as error:
+        error.hint = error.hint or f"luksctl validate {path}"
+        raise

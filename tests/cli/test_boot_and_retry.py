@@ -54,6 +54,18 @@ def test_a_wrong_passphrase_names_the_slot_and_the_next_command(desk: Desk) -> N
     assert desk.bytes_of("state") == before
 
 
+def test_a_wrong_config_is_told_line_by_line_with_the_next_command(desk: Desk) -> None:
+    """Code 2; every line names the file, none is put down to a volume, and the hint names the file too."""
+    desk.write_config("kind: VolumeConfig\nname: STATE\nsize: 1\n")
+    answer = desk.run("boot", "STATE")
+    assert answer.code == 2
+    *problems, hint = answer.err.splitlines()
+    assert len(problems) > 1
+    assert all(line.startswith((f"luksctl: {desk.config}:", "  hint: ")) for line in problems)
+    assert hint == f"hint: luksctl validate {desk.config}"
+    assert str(desk.config) in desk.run("boot", "STATE", "--json").json["hint"]
+
+
 def test_ephemeral_waits_for_state(desk: Desk) -> None:
     """While STATE is not mounted its stage formats nothing: code 3."""
     desk.write_config(PLAIN)
