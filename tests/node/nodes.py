@@ -1,0 +1,114 @@
+"""A node over a world in memory: one STATE that can be formatted, opened and mounted; EPHEMERAL is not there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from luksctl.config.documents import parse_machine_config
+from luksctl.errors import DeviceMissing
+from luksctl.model.config import EPHEMERAL, META, STATE, ByLabel, MachineConfig, Settings, VolumeSettings
+from luksctl.node.node import Node, Paths
+from luksctl.node.units import mount_unit
+from luksctl.node.waiting import Deadline
+from tests.reconcile.world import World
+
+MEMORY_KIB = 1 << 20
+
+
+def config(words: str = "correct horse", slot: int = 0) -> MachineConfig:
+    """Return a config, as an operator gives it, that encrypts STATE with one static key."""
+    text = (
+        "apiVersion: v1alpha1\nkind: VolumeConfig\nname: STATE\nencryption:\n  provider: luks2\n  keys:\n"
+        f"    - slot: {slot}\n      static: {{passphrase: {words}}}\n"
+    )
+    return parse_machine_config(text.encode(), "given by hand")
+
+
+@dataclass
+class RecordedSystem:
+    """A system whose clock stands still, and whose mount unit mounts what the link of STATE points at."""
+
+    state: str
+    link: str
+    mounts: dict[str, str] = field(default_factory=dict)
+
+    def mounted_from(self, mount_point: str) -> str | None:
+        """Return what was mounted there."""
+        return self.mounts.get(mount_point)
+
+    def start_unit(self, unit: str) -> None:
+        """Mount STATE."""
+        assert unit == mount_unit(self.state)
+        self.mounts[self.state] = os.path.realpath(self.link)
+
+    def reset_failed(self, unit: str) -> None:
+        """Do nothing: no unit fails here."""
+
+    def memory_kib(self) -> int:
+        """Return enough."""
+        return MEMORY_KIB
+
+    def kernel_arguments(self) -> tuple[str, ...]:
+        """Return none."""
+        return ()
+
+    def monotonic_s(self) -> float:
+        """Return the one moment there is."""
+        return 1.0
+
+    def sleep(self, seconds: float) -> None:
+        """Fail: nothing here is worth waiting for."""
+        raise AssertionError(f"slept {seconds} s")
+
+
+@dataclass
+class Bench:
+    """A node, the world below it, and the directory where STATE is mounted."""
+
+    world: World
+    node: Node
+    system: RecordedSystem
+    state: Path
+
+    @property
+    def now(self) -> Deadline:
+        """Return a deadline that has passed."""
+        return Deadline(self.node, 0.0)
+
+    def mount_state(self) -> None:
+        """Mount STATE from its mapping, as an earlier boot stage did."""
+        link = Path(self.system.link)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to("/dev/mapper/luks2-STATE")
+        self.system.start_unit(mount_unit(str(self.state)))
+
+    def stored(self) -> bytes | None:
+        """Return the config that STATE holds."""
+        path = self.state / "config.yaml"
+        return path.read_bytes() if path.exists() else None
+
+
+def bench(directory: Path) -> Bench:
+    """Return a node that was never set up."""
+    world, state = World(), directory / "state"
+    state.mkdir(mode=0o700)
+    location = ByLabel(EPHEMERAL)
+    world.fail[f"find {EPHEMERAL} in {location} for 0 s"] = DeviceMissing("no EPHEMERAL here", hint="luksctl install")
+    settings = Settings(
+        (
+            (META, VolumeSettings(ByLabel(META))),
+            (STATE, VolumeSettings(ByLabel(STATE), str(state))),
+            (EPHEMERAL, VolumeSettings(location)),
+        )
+    )
+    paths = Paths(
+        run_dir=str(directory / "run"),
+        machine_config=str(directory / "machine.yaml"),
+        credential_dirs=(),
+        expected_encrypted=str(directory / "expected.json"),
+    )
+    system = RecordedSystem(str(state), paths.volume_link(STATE))
+    node = Node(settings, world.ports, system, paths, lambda _: None, lambda: None, lambda _: None)
+    return Bench(world, node, system, state)
