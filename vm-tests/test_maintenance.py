@@ -38,42 +38,6 @@ def assert_applied(stage: Stage) -> None:
     assert status(stage.machine)["exitCode"] == 0
 
 
-def test_the_first_config_by_hand_and_a_power_cut_right_after_it(
-    machine: Callable[[MachineSpec], Machine], disks: Shelf
-) -> None:
-    """apply-config --insecure mounts both volumes at once; what it promised survives a power cut and a lossy disk."""
-    disk = disks.talos(log_writes=True)
-    node = machine(node_spec(MachineSpec(disks=(disk,)), None))
-    node.restore()
-    stage = Stage(node, disk)
-    blank = disk.sha256()
-    assert stage.boot().status != 0
-    assert_waiting_for_config(node, "STATE", "no machine config, and STATE is blank")
-    node.write_file(SUBMITTED, CONFIG, mode=0o600)
-    secure = node.run("luksctl", "apply-config", "-f", SUBMITTED)
-    assert secure.status == EXIT_REFUSED, secure
-    node.check("sync")
-    assert disk.sha256() == blank
-
-    node.check(*APPLY)
-    log = read_log(disk.log_path)
-    assert_applied(stage)
-    again = node.run(*APPLY)
-    assert again.status == EXIT_REFUSED, again
-    assert "--insecure is only for a node without any config" in again.stderr
-    node.cut_power()
-
-    # The cut comes right after success was told, and the drive loses whatever it was not told to flush.
-    told = len(log.entries)
-    survivor = Disk(replay(disk.base_path, log, told, disk.path, lost=log.unflushed(told)))
-    later = machine(node_spec(MachineSpec(disks=(survivor,)), None))
-    assert later.start() == "running"
-    assert_applied(Stage(later, survivor))
-    assert report(later, "STATE")["config_source"] == "META tag 9"
-    assert report(later, "EPHEMERAL")["config_source"] == "/system/state/config.yaml"
-    assert later.run("test", "-e", CONFIG_PATH).status != 0
-
-
 def milestones(disk: Disk, log: WriteLog) -> tuple[int, int]:
     """Return the entries after which META first announced STATE's format, and first called it finished."""
     place = disk.partition("META")
@@ -93,30 +57,67 @@ def milestones(disk: Disk, log: WriteLog) -> tuple[int, int]:
     raise AssertionError("META never called STATE finished")
 
 
-def test_a_cut_in_the_middle_of_the_first_config(
-    machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
-) -> None:
-    """While success was not told yet, the next boot waits for a config again, and takes it again."""
+def test_the_first_config_by_hand(machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path) -> None:
+    """It mounts both volumes without a reboot; cut before it said so, it is taken again; cut after, it holds."""
     disk = disks.talos(log_writes=True)
     node = machine(node_spec(MachineSpec(disks=(disk,)), None))
     node.restore()
-    stage = Stage(node, disk)
     node.write_file(SUBMITTED, CONFIG, mode=0o600)
-    node.check(*APPLY)
-    with stage.let_go():
-        log = read_log(disk.log_path)
-    announced, finished = milestones(disk, log)
-    assert 0 < announced < finished
+    stage = Stage(node, disk)
+    waits_without_touching_anything(stage)
+    log = takes_its_first_config(stage)
+    takes_it_again_after_a_cut(stage, log, tmp_path / "torn.img")
+    node.cut_power()
+    keeps_it_after_a_cut(machine, disk, log)
 
-    stage.show(replay(disk.base_path, log, (announced + finished) // 2, tmp_path / "torn.img"))
+
+def waits_without_touching_anything(stage: Stage) -> None:
+    """Check that a boot without config ends in maintenance, and that a config needs --insecure there."""
+    node, blank = stage.machine, stage.disk.sha256()
+    assert stage.boot().status != 0
+    assert_waiting_for_config(node, "STATE", "no machine config, and STATE is blank")
+    secure = node.run("luksctl", "apply-config", "-f", SUBMITTED)
+    assert secure.status == EXIT_REFUSED, secure
+    assert "luksctl apply-config --insecure -f FILE" in secure.stderr
+    node.check("sync")
+    assert stage.disk.sha256() == blank
+
+
+def takes_its_first_config(stage: Stage) -> WriteLog:
+    """Check that the config leads to mounted volumes; return the writes up to the moment it was reported as taken."""
+    stage.machine.check(*APPLY)
+    log = read_log(stage.disk.log_path)
+    assert_applied(stage)
+    again = stage.machine.run(*APPLY)
+    assert again.status == EXIT_REFUSED, again
+    assert "--insecure is only for a node without any config" in again.stderr
+    return log
+
+
+def takes_it_again_after_a_cut(stage: Stage, log: WriteLog, image: Path) -> None:
+    """Check two cuts before success was told: amid the format of STATE, and with STATE whole but without a config."""
+    node, base = stage.machine, stage.disk.base_path
+    announced, finished = milestones(stage.disk, log)
+    stage.show(replay(base, log, (announced + finished) // 2, image))
     assert stage.boot().status != 0
     assert_waiting_for_config(node, "STATE", "no machine config, and the first format of STATE did not finish")
     node.check(*APPLY)
     assert_applied(stage)
 
-    # STATE is whole here and can be mounted, but it holds no config yet.
-    stage.show(replay(disk.base_path, log, finished, tmp_path / "torn.img"))
+    stage.show(replay(base, log, finished, image))
     assert stage.boot().status != 0
     assert_waiting_for_config(node, "EPHEMERAL", "STATE holds no machine config, and none is at hand")
     node.check(*APPLY)
     assert_applied(stage)
+
+
+def keeps_it_after_a_cut(machine: Callable[[MachineSpec], Machine], disk: Disk, log: WriteLog) -> None:
+    """Check the boot after a cut right after success was told, on a drive that lost all it was not told to flush."""
+    told = len(log.entries)
+    survivor = Disk(replay(disk.base_path, log, told, disk.path, lost=log.unflushed(told)))
+    node = machine(node_spec(MachineSpec(disks=(survivor,)), None))
+    assert node.start() == "running"
+    assert_applied(Stage(node, survivor))
+    assert report(node, "STATE")["config_source"] == "META tag 9"
+    assert report(node, "EPHEMERAL")["config_source"] == "/system/state/config.yaml"
+    assert node.run("test", "-e", CONFIG_PATH).status != 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from nodes import luksctl_journal, mounted_from, node_spec, report, status
+from nodes import BOTH_BY_NODE_ID, luksctl_journal, mounted_from, node_spec, quick, report, status
 from rig.disk import Disk, Shelf
 from rig.machine import Machine
 from rig.spec import DEFAULT_UUID, MachineSpec
@@ -64,7 +64,7 @@ def test_another_machine_opens_nothing_and_destroys_nothing(
 ) -> None:
     """With another UUID, and with none, both volumes stay as they are; the right machine then opens them again."""
     disk = disks.talos()
-    node = machine(node_spec(MachineSpec(disks=(disk,))))
+    node = machine(node_spec(MachineSpec(disks=(disk,)), quick(BOTH_BY_NODE_ID)))
     node.restore()
     stage = Stage(node, disk)
     stage.boot()

@@ -87,7 +87,9 @@ def _wishes_for_state(node: Node) -> tuple[Wish, ...]:
         wishes.append(Wish(expecting(node.paths, wanted), outside.source))
     # A first format that was cut short has its keys in tag 9 already, and nothing behind them to open.
     unfinished = outside is None and meta.record.intent(STATE) is not None and maintenance(node, meta) is not None
-    if meta.state_encryption is not None and not unfinished:
+    # The same list again would only cost the same key derivations again.
+    differs = outside is None or outside.encryption_of(STATE) != meta.state_encryption
+    if meta.state_encryption is not None and differs and not unfinished:
         wishes.append(Wish(expecting(node.paths, desire_from_meta(meta)), "META tag 9"))
     if wishes:
         return tuple(wishes)

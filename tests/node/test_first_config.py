@@ -11,7 +11,7 @@ from luksctl.model.config import STATE
 from luksctl.model.meta import NodeRecord
 from luksctl.node.apply_config import Condition, apply_config, condition
 from luksctl.node.boot import open_state, open_volume
-from luksctl.node.report import VolumeState, read_report
+from luksctl.node.report import VolumeState
 from luksctl.node.status import node_status
 from luksctl.value import replace
 from tests.node.nodes import Bench, bench, config
@@ -110,13 +110,3 @@ def test_without_meta_no_config_counts_as_the_first(node: Bench) -> None:
         apply_config(node.node, config(), insecure=False)
     assert node.stored() is None
     assert node.world.power.writes == []
-
-
-def test_how_a_volume_was_opened_is_kept_when_the_stage_runs_again(node: Bench) -> None:
-    """The report goes on to say which slot opened the volume after a second run that found it open."""
-    _set_up(node)
-    before = read_report(node.node, STATE)
-    assert before is not None
-    assert before.opened_by == "with the volume key of this run"
-    again = open_volume(node.node, STATE, node.now)
-    assert again.opened_by == before.opened_by
