@@ -102,7 +102,7 @@ def shown(result: Result, ends_with: int = 0) -> None:
     """Show what a command said, and check how it ended."""
     indented(result.stdout)
     indented(result.stderr)
-    expect(result.status == ends_with, f"this ended with {result.status} instead of {ends_with}: {result.argv}")
+    expect(result.status == ends_with, f"{result.argv[0]} ended with {result.status} instead of {ends_with}")
 
 
 def follow(node: Machine, steps: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodes import CONFIG_PATH, NODE_ID, config, encrypted, mounted_from, property_of, quick, report, status
-from rig.disk import Shelf
+import pytest
+from nodes import CONFIG_PATH, NODE_ID, config, enabled, encrypted, mounted_from, property_of, quick, report, status
+from rig.disk import Disk, Shelf
 from rig.machine import Machine
 from rig.spec import Content, MachineSpec, unit
 
@@ -15,13 +16,18 @@ PASSPHRASE = "the only key of EPHEMERAL"
 STATIC = f"slot: 0, static: {{passphrase: {PASSPHRASE}}}"
 CONFIG = quick(config(encrypted(STATE, NODE_ID), encrypted(EPHEMERAL, STATIC)))
 SETTINGS = "/etc/luksctl/luksctl.yaml"
-IMPATIENT = "timeouts: {device: 2s, retryMin: 1s, retryMax: 2s}\n"
+HOME, LATE = "/dev/disk/by-id/virtio-home", "/dev/disk/by-id/virtio-late"
 TWO_DISKS = f"""\
+volumes: {{META: {{disk: {HOME}}}, STATE: {{disk: {HOME}}}, EPHEMERAL: {{disk: {LATE}}}}}
+timeouts: {{device: 2s, retryMin: 1s, retryMax: 2s}}
+"""
+MOUNTED_ELSEWHERE = f"""\
 volumes:
-  META: {{disk: /dev/disk/by-id/virtio-home}}
-  STATE: {{disk: /dev/disk/by-id/virtio-home, mountPoint: /srv/node/state}}
-  EPHEMERAL: {{disk: /dev/disk/by-id/virtio-late, mountPoint: /srv/node/ephemeral}}
-{IMPATIENT}"""
+  META: {{disk: {HOME}}}
+  STATE: {{disk: {HOME}, mountPoint: /srv/node/state}}
+  EPHEMERAL: {{disk: {LATE}, mountPoint: /srv/node/ephemeral}}
+timeouts: {{device: 2s, retryMin: 1s, retryMax: 2s}}
+"""
 
 SERVER = "[Service]\nExecStart=sleep infinity\n"
 DATABASE = """\
@@ -38,8 +44,7 @@ def change_key(node: Machine, old: str, new: str) -> None:
     node.write_file("/run/old", old)
     node.write_file("/run/new", new)
     kdf = ("--pbkdf=pbkdf2", "--pbkdf-force-iterations=1000")
-    device = "/dev/disk/by-partlabel/EPHEMERAL"
-    node.check("cryptsetup", "luksChangeKey", "-q", "-S0", *kdf, "--key-file=/run/old", device, "/run/new")
+    node.check("cryptsetup", "luksChangeKey", "-q", "-S0", *kdf, "--key-file=/run/old", f"{LATE}-part1", "/run/new")
 
 
 def assert_nothing_can_be_written_below(node: Machine, path: str, why: str) -> None:
@@ -51,24 +56,8 @@ def assert_nothing_can_be_written_below(node: Machine, path: str, why: str) -> N
     assert node.check("ls", "-A", path) == ""
 
 
-def test_locked_ephemeral_leaves_the_node_up_and_mounts_when_its_key_comes_back(
-    machine: Callable[[MachineSpec], Machine], disks: Shelf
-) -> None:
-    """Its one passphrase was changed: the next boot ends without it, and it is mounted when the passphrase is back."""
-    files: dict[str, Content] = {"/etc/node.yaml": CONFIG, SETTINGS: IMPATIENT}
-    files |= unit("server.service", SERVER, "multi-user.target")
-    files |= unit("database.service", DATABASE, "multi-user.target")
-    spec = MachineSpec(
-        disks=(disks.talos(),), files=files, root_upper="disk", cmdline=("luksctl.config=/etc/node.yaml",)
-    )
-    node = machine(spec)
-    node.start()
-    node.check("luksctl", "enable")
-    assert mounted_from(node, "/system/ephemeral") == "/dev/mapper/luks2-EPHEMERAL"
-    assert report(node, STATE)["config_source"] == "kernel argument /etc/node.yaml"
-    change_key(node, PASSPHRASE, "something else")
-
-    assert node.reboot() == "degraded"
+def assert_up_without_ephemeral(node: Machine) -> None:
+    """Check that this boot ended in time with everything up that does not need EPHEMERAL, and nothing that does."""
     assert property_of(node, "emergency.target", "ActiveState") == "inactive"
     for reached in ("system-state.mount", "local-fs.target", "multi-user.target", "server.service"):
         assert property_of(node, reached, "ActiveState") == "active", reached
@@ -76,39 +65,76 @@ def test_locked_ephemeral_leaves_the_node_up_and_mounts_when_its_key_comes_back(
     up_s = int(property_of(node, "multi-user.target", "ActiveEnterTimestampMonotonic")) / 1_000_000
     assert up_s < started_s + Timeouts().hook_s
     assert property_of(node, "luksctl-open@EPHEMERAL.service", "Result") == "exit-code"
-    found = status(node)
-    assert (found["exitCode"], found["volumes"][1]["state"]) == (4, "locked")
     assert mounted_from(node, "/system/ephemeral") == ""
-    assert_nothing_can_be_written_below(node, "/system/ephemeral", "Operation not permitted")
     assert property_of(node, "database.service", "ActiveState") == "inactive"
     assert node.run("systemctl", "start", "database.service").status != 0
 
-    change_key(node, "something else", PASSPHRASE)
+
+def assert_mounts_by_itself(node: Machine) -> None:
+    """Check that EPHEMERAL is mounted without anybody's doing, and can be used."""
     node.wait_for_unit("system-ephemeral.mount")
     assert mounted_from(node, "/system/ephemeral") == "/dev/mapper/luks2-EPHEMERAL"
-    assert report(node, EPHEMERAL)["opened_by"] == "with slot 0 (static)"
     node.check("systemctl", "start", "database.service")
     node.wait_until("! systemctl is-failed --quiet '*'")
 
 
-def test_ephemeral_on_a_disk_that_comes_late_is_mounted_when_it_comes(
-    machine: Callable[[MachineSpec], Machine], disks: Shelf
-) -> None:
-    """No device within its timeout, below it a filesystem without an immutable flag: guarded, and mounted later."""
+@pytest.fixture
+def two_disks(disks: Shelf) -> tuple[Disk, Disk]:
+    """Return a disk with META and STATE, and another one with EPHEMERAL."""
     home = disks.partitioned([(META, "1M"), (STATE, "100M")], "home", size_mib=128)
-    late = disks.partitioned([(EPHEMERAL, "")], "late", size_mib=128)
-    node = machine(MachineSpec(disks=(home,), files={CONFIG_PATH: CONFIG, SETTINGS: TWO_DISKS}))
-    node.restore()
-    node.check("mount", "-t", "ramfs", "ramfs", "/srv")
-    enabled = node.run("luksctl", "enable")
-    assert enabled.status == 5, enabled
-    assert "/srv/node is guarded by a read-only bind mount" in enabled.stderr
-    assert "srv-node-ephemeral.mount did not start" in enabled.stderr
-    assert mounted_from(node, "/srv/node/state") == "/dev/mapper/luks2-STATE"
+    return home, disks.partitioned([(EPHEMERAL, "")], "late", size_mib=128)
+
+
+def test_node_comes_up_without_ephemeral_and_mounts_it_when_it_can(
+    machine: Callable[[MachineSpec], Machine], two_disks: tuple[Disk, Disk]
+) -> None:
+    """A first boot without EPHEMERAL's disk, and a second one with its only passphrase changed: both end well."""
+    home, late = two_disks
+    files: dict[str, Content] = {"/etc/node.yaml": CONFIG, SETTINGS: TWO_DISKS, **enabled()}
+    files |= unit("server.service", SERVER, "multi-user.target")
+    files |= unit("database.service", DATABASE, "multi-user.target")
+    node = machine(
+        MachineSpec(disks=(home,), files=files, root_upper="disk", cmdline=("luksctl.config=/etc/node.yaml",))
+    )
+
+    assert node.start() == "degraded"
+    assert_up_without_ephemeral(node)
+    assert report(node, STATE)["config_source"] == "kernel argument /etc/node.yaml"
     found = report(node, EPHEMERAL)
     assert (found["state"], found["exit_code"]) == ("missing", 9)
-    assert "'EPHEMERAL' on /dev/disk/by-id/virtio-late" in found["problem"]
+    assert f"'EPHEMERAL' on {LATE}" in found["problem"]
+    node.check("luksctl", "enable", "--no-start")
+    assert_nothing_can_be_written_below(node, "/system/ephemeral", "Operation not permitted")
+    node.plug(late)
+    assert_mounts_by_itself(node)
+
+    change_key(node, PASSPHRASE, "something else")
+    assert node.reboot() == "degraded"
+    assert_up_without_ephemeral(node)
+    seen = status(node)
+    assert (seen["exitCode"], seen["volumes"][1]["state"]) == (4, "locked")
+    assert_nothing_can_be_written_below(node, "/system/ephemeral", "Operation not permitted")
+    change_key(node, "something else", PASSPHRASE)
+    assert_mounts_by_itself(node)
+    assert report(node, EPHEMERAL)["opened_by"] == "with slot 0 (static)"
+
+
+def test_mount_points_without_an_immutable_flag_are_guarded(
+    machine: Callable[[MachineSpec], Machine], two_disks: tuple[Disk, Disk]
+) -> None:
+    """Where the filesystem below has no such flag, a read-only bind mount keeps plain text away from it."""
+    home, late = two_disks
+    node = machine(MachineSpec(disks=(home,), files={CONFIG_PATH: CONFIG, SETTINGS: MOUNTED_ELSEWHERE}))
+    node.restore()
+    node.check("mount", "-t", "ramfs", "ramfs", "/srv")
+    done = node.run("luksctl", "enable")
+    assert done.status == 5, done
+    assert "/srv/node is guarded by a read-only bind mount" in done.stderr
+    assert "srv-node-ephemeral.mount did not start" in done.stderr
+    assert mounted_from(node, "/srv/node/state") == "/dev/mapper/luks2-STATE"
     assert_nothing_can_be_written_below(node, "/srv/node/ephemeral", "Read-only file system")
+    verified = node.run("systemd-analyze", "verify", "srv-node.mount")
+    assert (verified.status, verified.stdout, verified.stderr) == (0, "", ""), verified
 
     node.plug(late)
     node.wait_for_unit("srv-node-ephemeral.mount")
