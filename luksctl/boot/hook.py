@@ -7,8 +7,9 @@ standard error with the journal's priority prefix. Exit codes are those of docs/
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
-from luksctl.errors import LuksctlError, UsageError
+from luksctl.errors import DeviceError, LuksctlError, UsageError
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.step import Destroys, Done
 from luksctl.node.boot import open_volume
@@ -25,17 +26,35 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         report = _run(words)
     except LuksctlError as error:
-        _say(_ERROR, str(error))
-        for note in getattr(error, "__notes__", ()):
-            _say(_ERROR, note)
-        if error.hint is not None:
-            _say(_NOTICE, f"next: {error.hint}")
-        return error.exit_code
+        return _failed(error)
+    except OSError as error:
+        place = "" if error.filename is None else f"{error.filename}: "
+        return _failed(DeviceError(f"{place}{error.strerror or type(error).__name__}"))
+    except Exception as error:  # noqa: BLE001  # the outermost place
+        return _failed(LuksctlError(_bug(error), hint="please report it; luksctl boot VOLUME --debug says more"))
     for note in report.notes:
         _say(_WARNING, f"{report.volume}: {note}")
     by = f", opened {report.opened_by}" if report.opened_by else ""
     _say(_NOTICE, f"{report.volume} is {report.state} ({report.device}){by}")
     return 0
+
+
+def _failed(error: LuksctlError) -> int:
+    _say(_ERROR, str(error))
+    for line in (*getattr(error, "__notes__", ()), *getattr(error, "log", ())):
+        _say(_ERROR, line)
+    if error.hint is not None:
+        _say(_NOTICE, f"next: {error.hint}")
+    return error.exit_code
+
+
+def _bug(error: Exception) -> str:
+    """Say where, but not what: the text of an unforeseen error may hold anything."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    place = "" if last is None else f" at {last.tb_frame.f_code.co_filename}:{last.tb_lineno}"
+    return f"a bug in luksctl: {type(error).__name__}{place}"
 
 
 def _run(words: list[str]) -> Report:
@@ -68,6 +87,8 @@ def _tell(text: str) -> None:
 
 
 def _say(priority: str, text: str) -> None:
-    for line in text.splitlines() or [""]:
-        sys.stderr.write(f"{priority}{line}\n")
-    sys.stderr.flush()
+    # Steps are told between two writes to a disk: a journal that has gone away is no reason to stop there.
+    with suppress(OSError):
+        for line in text.splitlines() or [""]:
+            sys.stderr.write(f"{priority}{line}\n")
+        sys.stderr.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from luksctl.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from luksctl.model.config import Settings
+    from luksctl.model.step import Done
     from luksctl.node.node import Node, Paths
 
 
@@ -33,7 +35,12 @@ class Context:
         from luksctl.cli.steps import told  # noqa: PLC0415  # as above
         from luksctl.wiring import build_node  # noqa: PLC0415
 
-        return build_node(self.settings(), lambda done: self.console.note(told(done)), self.paths)
+        def announce(done: Done) -> None:
+            # Told between two writes to a disk: a reader that has gone away is no reason to stop there.
+            with suppress(BrokenPipeError):
+                self.console.note(told(done))
+
+        return build_node(self.settings(), announce, self.paths, tell=self.console.note)
 
     def confirm(self, what: str, name: str, *, yes: bool) -> None:
         """Return if `yes`, or when the operator typed `name`; UsageError where nobody can be asked, Refused otherwise.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 
-from luksctl.errors import ConfigError, Locked, LuksctlError, Maintenance
+from luksctl.errors import ConfigError, DeviceError, Locked, LuksctlError, Maintenance
 from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts, MetaState
@@ -33,12 +33,22 @@ def open_volume(node: Node, volume: str, deadline: Deadline) -> Report:
     try:
         report = stage(node, deadline)
     except LuksctlError as error:
-        error.volume = error.volume or volume
-        write_report(node, failure_report(volume, error))
+        _keep_failure(node, volume, error)
         raise
+    except OSError as error:
+        # STATE's filesystem that went read-only, a full /run: no bug, and the next attempt may find it mended.
+        place = "" if error.filename is None else f"{error.filename}: "
+        failure = DeviceError(f"{place}{error.strerror or type(error).__name__}")
+        _keep_failure(node, volume, failure)
+        raise failure from error
     report = _as_opened(report, read_report(node, volume))
     write_report(node, report)
     return report
+
+
+def _keep_failure(node: Node, volume: str, error: LuksctlError) -> None:
+    error.volume = error.volume or volume
+    write_report(node, failure_report(volume, error))
 
 
 def _as_opened(report: Report, before: Report | None) -> Report:

@@ -1,28 +1,35 @@
-"""Replace a small file so that a reader finds the old one or the new one, whole, whatever happens."""
+"""Replace a small file or a link so that a reader finds the old one or the new one, whole, whatever happens."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 
 
 def replace_file(path: str, content: bytes, *, mode: int = 0o600) -> None:
     """Write `content` beside `path`, sync it, rename it over, and sync the directory.
 
-    Cut: the old file, and perhaps a leftover `.new` file that the next call overwrites.
+    Cut: the old file, and perhaps a leftover `.new` file that the next call overwrites. Several processes may do it at
+    once: one of their files is there at the end, whole.
     """
     temporary = f"{path}.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as stream:
+    with os.fdopen(_open_alone(temporary), "wb") as stream:
         os.fchmod(stream.fileno(), mode)
+        os.ftruncate(stream.fileno(), 0)
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+        os.rename(temporary, path)
+    sync_directory(os.path.dirname(path) or ".")
+
+
+def replace_link(path: str, destination: str) -> None:
+    """Make `path` a link to `destination`, by rename; not synced, so only for directories that a reboot empties."""
+    temporary = f"{path}.{os.getpid()}.new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    os.symlink(destination, temporary)
     os.rename(temporary, path)
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def read_file(path: str) -> bytes | None:
@@ -32,3 +39,36 @@ def read_file(path: str) -> bytes | None:
             return stream.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def sync_directory(path: str) -> None:
+    """Return when the names in the directory are on the medium."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _open_alone(path: str) -> int:
+    """Return a descriptor of the file at `path` that nobody else writes: the flock ends with the descriptor.
+
+    Whoever waited for the lock may hold what the other one has renamed away by then, and opens the name once more.
+    """
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_at(path: str, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -10,6 +10,7 @@ from luksctl.model.config import META, EncryptionPolicy, KeyKind
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.observed import FilesystemFound, Luks2, Mapping, Missing
 from luksctl.model.step import AddKeyslot, Done, MakeKey, OpenVolume, ProveKey
+from luksctl.node.files import replace_link
 from luksctl.node.node import Node
 from luksctl.node.report import Report, VolumeState
 from luksctl.node.waiting import Deadline
@@ -87,7 +88,7 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
         case _:
             raise Refused(f"{type(observed).__name__} after converging", volume=desired.volume)
     if _used_node_id(steps, desired):
-        node.note_machine()
+        report = replace(report, notes=(*report.notes, *_note_machine(node)))
     return report
 
 
@@ -124,12 +125,17 @@ def _used_node_id(steps: Sequence[Done], desired: DesiredVolume) -> bool:
     return any(slot in node_id for slot in used)
 
 
+def _note_machine(node: Node) -> tuple[str, ...]:
+    """Record which machine this is; the volume is open already, so a META that takes no writes is only a finding."""
+    try:
+        node.note_machine()
+    except LuksctlError as error:
+        return (f"META could not record which machine this is: {error}",)
+    return ()
+
+
 def _publish(node: Node, volume: str, device: str) -> None:
     """Point the mount unit's source at `device`; replaced by rename, so a mount never sees half a link."""
     link = node.paths.volume_link(volume)
     os.makedirs(os.path.dirname(link), mode=0o755, exist_ok=True)
-    temporary = f"{link}.new"
-    if os.path.lexists(temporary):
-        os.unlink(temporary)
-    os.symlink(device, temporary)
-    os.rename(temporary, link)
+    replace_link(link, device)

@@ -62,25 +62,33 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def failure_report(volume: str, error: LuksctlError, notes: tuple[str, ...] = ()) -> Report:
-    """Return the report of an attempt that ended with `error`."""
+def failure_report(volume: str, error: LuksctlError) -> Report:
+    """Return the report of an attempt that ended with `error`; what was noted on it (other keys, META) included."""
+    notes = tuple(getattr(error, "__notes__", ()))
     state = next((state for kind, state in _STATES if isinstance(error, kind)), VolumeState.FAILED)
     return Report(volume, state, problem=str(error), hint=error.hint, exit_code=error.exit_code, notes=notes)
 
 
 def write_report(node: Node, report: Report) -> None:
-    """Keep the report; the file is world-readable and holds no secrets."""
+    """Keep the report, which holds no secrets.
+
+    It only tells, so one that cannot be written is told instead, and neither hides an error nor fails an opening.
+    """
     path = node.paths.report(report.volume)
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    replace_file(path, json.dumps(as_dict(report), indent=2).encode() + b"\n", mode=0o644)
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        replace_file(path, json.dumps(as_dict(report), indent=2).encode() + b"\n", mode=0o644)
+    except OSError as error:
+        node.tell(f"{report.volume}: {path} cannot be written: {error.strerror}")
 
 
 def read_report(node: Node, volume: str) -> Report | None:
-    """Return the last report of `volume` in this boot, or None."""
-    text = read_file(node.paths.report(volume))
-    if text is None:
+    """Return the last report of `volume` in this boot, or None, also for one that another luksctl wrote differently."""
+    try:
+        text = read_file(node.paths.report(volume))
+        if text is None:
+            return None
+        fields = json.loads(text)
+        return Report(**{**fields, "state": VolumeState(fields["state"]), "notes": tuple(fields["notes"])})
+    except (OSError, ValueError, TypeError, LookupError):
         return None
-    fields = json.loads(text)
-    fields["state"] = VolumeState(fields["state"])
-    fields["notes"] = tuple(fields["notes"])
-    return Report(**fields)

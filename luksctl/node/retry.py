@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
-from luksctl.errors import LuksctlError
-from luksctl.model.config import EPHEMERAL, META, STATE
+from luksctl.errors import DeviceError, LuksctlError
+from luksctl.model.config import EPHEMERAL, META, STATE, ByImage, StaticKey
 from luksctl.model.observed import Missing
 from luksctl.model.probe import Device
 from luksctl.node.boot import open_volume
@@ -24,11 +24,12 @@ def retry(node: Node, volume: str) -> Report:
     """Return once `volume` is open and its mount (and that of EPHEMERAL after STATE) was started; may take for ever."""
     failed_with = ""
     for wait_s in back_off(node.settings.timeouts):
-        _wait(node, volume, wait_s)
-        fingerprint = _circumstances(node, volume)
-        if fingerprint == failed_with:
-            continue
+        fingerprint = ""
         try:
+            _wait(node, volume, wait_s)
+            fingerprint = _circumstances(node, volume)
+            if fingerprint == failed_with:
+                continue
             report = open_volume(node, volume, Deadline(node, 0.0))
         except TRANSIENT:
             continue
@@ -43,20 +44,35 @@ def retry(node: Node, volume: str) -> Report:
 def _wait(node: Node, volume: str, wait_s: float) -> None:
     """Wait for a missing device to appear, or for as long as the back-off says."""
     settings = node.settings.volume(volume)
-    if isinstance(node.ports.disks.find(volume, settings, timeout_s=0), Missing):
+    missing = isinstance(node.ports.disks.find(volume, settings, timeout_s=0), Missing)
+    # No event tells of an image file, so nothing waits for one.
+    if missing and not isinstance(settings.location, ByImage):
         node.ports.disks.find(volume, settings, timeout_s=wait_s)
     else:
         node.system.sleep(wait_s)
 
 
 def start_mounts(node: Node, volume: str) -> None:
-    """Have systemd mount `volume`; after STATE also EPHEMERAL, whose stage was waiting for STATE's config."""
-    for name in (STATE, EPHEMERAL) if volume == STATE else (volume,):
-        mount_point = node.settings.volume(name).mount_point
-        if mount_point is not None:
-            unit = mount_unit(mount_point)
-            node.system.reset_failed(unit)
-            node.system.start_unit(unit)
+    """Have systemd mount `volume`; after STATE also EPHEMERAL, whose stage was waiting for STATE's config.
+
+    DeviceError where the mount of `volume` does not start. An EPHEMERAL that does not come up after STATE is told, and
+    tried again by its own unit: failing here would have the unit of STATE run the KDF of a locked EPHEMERAL for ever.
+    """
+    _start_mount(node, volume)
+    if volume != STATE:
+        return
+    try:
+        _start_mount(node, EPHEMERAL)
+    except DeviceError as error:
+        node.tell(f"{EPHEMERAL} did not come up after {STATE}: {error}")
+
+
+def _start_mount(node: Node, volume: str) -> None:
+    mount_point = node.settings.volume(volume).mount_point
+    if mount_point is not None:
+        unit = mount_unit(mount_point)
+        node.system.reset_failed(unit)
+        node.system.start_unit(unit)
 
 
 def _circumstances(node: Node, volume: str) -> str:
@@ -67,7 +83,15 @@ def _circumstances(node: Node, volume: str) -> str:
         digest.update(repr(found).encode())
         if isinstance(found, Device) and name == volume:
             digest.update(repr(node.ports.disks.header_copies(found)).encode())
-    digest.update(repr(node.ports.meta.load().record).encode())
+    digest.update(repr(node.ports.disks.mapping(f"luks2-{volume}")).encode())
+    facts = node.ports.meta.load()
+    digest.update(repr(facts).encode())
+    # Neither shows in the text: the UUID that makes nodeID keys, and the passphrases of tag 9.
+    digest.update((facts.uuid_override or "").encode("utf-8", "surrogateescape"))
+    for key in facts.state_encryption.keys if facts.state_encryption is not None else ():
+        if isinstance(key.source, StaticKey):
+            with key.source.passphrase.view() as passphrase:
+                digest.update(passphrase)
     try:
         directory = state_directory(node)
         config = (stored_config(directory) if directory else None) or outside_config(node)

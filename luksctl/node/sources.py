@@ -24,17 +24,17 @@ def outside_config(node: Node) -> MachineConfig | None:
     for argument in node.system.kernel_arguments():
         if argument.startswith(KERNEL_ARGUMENT):
             path = argument.removeprefix(KERNEL_ARGUMENT)
-            text = read_file(path)
+            text = _read(path)
             if text is None:
                 problem = Problem("", f"the kernel argument {argument} names a file that is not there", file=path)
                 raise ConfigError((problem,))
             return _parse(text, f"kernel argument {path}", path)
     for directory in node.paths.credential_dirs:
         path = os.path.join(directory, CREDENTIAL)
-        text = read_file(path)
+        text = _read(path)
         if text is not None:
             return _parse(text, f"credential {CREDENTIAL}", path)
-    text = read_file(node.paths.machine_config)
+    text = _read(node.paths.machine_config)
     return None if text is None else _parse(text, node.paths.machine_config, node.paths.machine_config)
 
 
@@ -50,13 +50,21 @@ def state_directory(node: Node) -> str | None:
 def stored_config(directory: str) -> MachineConfig | None:
     """Return STATE's own config, or None where STATE holds none; ConfigError when it is wrong."""
     path = os.path.join(directory, STORED_NAME)
-    text = read_file(path)
+    text = _read(path)
     return None if text is None else _parse(text, path, path)
 
 
 def store_config(directory: str, config: MachineConfig) -> None:
     """Make `config` STATE's own, byte for byte. Cut: the old config or the new one, never a mixture."""
     replace_file(os.path.join(directory, STORED_NAME), config.text)
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        return read_file(path)
+    except OSError as error:
+        problem = Problem("", f"the config cannot be read: {error.strerror}", file=path)
+        raise ConfigError((problem,)) from error
 
 
 def _parse(text: bytes, source: str, path: str) -> MachineConfig:

@@ -32,13 +32,19 @@ class Deadline:
 def boot_deadline(node: Node) -> Deadline:
     """Return the deadline of this boot's hook, which all its stages share: the first one to ask starts the clock."""
     path = f"{node.paths.run_dir}/boot-started"
-    kept = read_file(path)
-    if kept is None:
+    started = _kept(path)
+    if started is None:
         started = node.system.monotonic_s()
         replace_file(path, f"{started:.3f}\n".encode(), mode=0o644)
-    else:
-        started = float(kept)
     return Deadline(node, started + node.settings.timeouts.hook_s)
+
+
+def _kept(path: str) -> float | None:
+    """Return what a stage noted before us; None where there is nothing that can be understood."""
+    try:
+        return float(read_file(path) or b"")
+    except ValueError:
+        return None
 
 
 def back_off(timeouts: Timeouts) -> Iterator[float]:

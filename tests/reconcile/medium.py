@@ -147,6 +147,7 @@ class MetaContent:
     has_tag9: bool = False
     tag9_problem: str | None = None
     record: NodeRecord = field(default_factory=NodeRecord)
+    uuid_override: str | None = None
 
 
 @dataclass
@@ -169,7 +170,9 @@ class MetaMedium:
         if content is None:
             problem = None if state is MetaState.BLANK else f"META is {state}"
             return MetaFacts(state, problem=problem)
-        return MetaFacts(state, content.encryption, content.has_tag9, content.tag9_problem, record=content.record)
+        return MetaFacts(
+            state, content.encryption, content.has_tag9, content.tag9_problem, content.uuid_override, content.record
+        )
 
     def state(self) -> MetaState:
         """Return how the copies are."""
