@@ -66,15 +66,21 @@ class LocatedMeta:
         self._lock_dir = lock_dir
 
     def load(self) -> MetaFacts:
-        """Read META; ABSENT where nothing, or more than one thing, answers to it."""
+        """Read META; ABSENT where nothing answers to it.
+
+        UNREADABLE where more than one thing does, or none of it can be read: it may announce anything.
+        """
         found = self._find()
         match found:
             case Missing(sought):
                 return MetaFacts(MetaState.ABSENT, problem=f"no device found ({sought})")
             case Ambiguous(candidates, reason):
-                return MetaFacts(MetaState.ABSENT, problem=f"{reason}: {', '.join(candidates)}")
+                return MetaFacts(MetaState.UNREADABLE, problem=f"{reason}: {', '.join(candidates)}")
             case Device():
-                return self._store(found).load()
+                try:
+                    return self._store(found).load()
+                except MetaError as error:
+                    return MetaFacts(MetaState.UNREADABLE, problem=error.cause)
 
     def repair(self) -> None:
         """Rewrite the bad or older copy from the valid one."""

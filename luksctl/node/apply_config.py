@@ -3,15 +3,31 @@
 maintenance   --insecure: formats blank volumes, stores the config in STATE, mounts; success means STATE holds it.
               A first time that was cut short is done again: STATE may be formatted by then, and hold no config yet
 locked        the config may only open: what opens is mounted, nothing is formatted, nothing is stored over
-running       the config replaces STATE's own if one of its keys for STATE is proven now; applied at the next boot
+running       the config replaces STATE's own if one of its keys for STATE is proven now, and one for EPHEMERAL where
+              that list changed: the old config may be the only place of the old keys. Applied at the next boot
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from luksctl.errors import Degraded, Locked, LuksctlError, MetaError, NotConverged, Refused
+from luksctl.errors import (
+    ConfigError,
+    Degraded,
+    DeviceError,
+    DeviceMissing,
+    Locked,
+    LuksctlError,
+    MetaError,
+    NotConverged,
+    Refused,
+)
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.meta import MetaState
+from luksctl.model.observed import Luks2
+from luksctl.model.plan import Plan
+from luksctl.model.step import ProveAnyKey
 from luksctl.node.boot import follow_state, open_volume
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
@@ -19,9 +35,11 @@ from luksctl.node.opening import Wish, await_meta, bring_up
 from luksctl.node.preview import outlook
 from luksctl.node.report import Report, write_report
 from luksctl.node.retry import start_mounts
-from luksctl.node.sources import state_directory, store_config
+from luksctl.node.sources import state_directory, store_config, stored_config
 from luksctl.node.units import mount_unit
 from luksctl.node.waiting import Deadline
+from luksctl.reconcile.apply import apply
+from luksctl.reconcile.converge import Look, look
 from luksctl.reconcile.desire import desire
 from luksctl.value import frozen
 
@@ -81,12 +99,22 @@ def _bring_up_state(node: Node, config: MachineConfig, format_refusal: str | Non
     return report
 
 
-def _mounted_state(node: Node) -> str:
-    """Have systemd mount STATE and return its directory."""
+def _mount_point(node: Node) -> str:
+    """Return where STATE is mounted; NotConverged where it is not, before anything was done."""
     mount_point = node.settings.volume(STATE).mount_point
     if mount_point is None:
         raise NotConverged("STATE has no mount point in the settings, so no config can be stored in it")
-    node.system.start_unit(mount_unit(mount_point))
+    return mount_point
+
+
+def _mounted_state(node: Node) -> str:
+    """Have systemd mount STATE and return its directory."""
+    mount_point = _mount_point(node)
+    try:
+        node.system.start_unit(mount_unit(mount_point))
+    except DeviceError as error:
+        error.hint = error.hint or "luksctl enable"
+        raise
     directory = state_directory(node)
     if directory is None:
         raise NotConverged(f"STATE was opened, but {mount_point} is not mounted from it", hint="luksctl enable")
@@ -111,6 +139,7 @@ def _bring_up_ephemeral(node: Node, so_far: str) -> None:
 
 
 def _first(node: Node, config: MachineConfig) -> Applied:
+    _mount_point(node)
     report = _bring_up_state(node, config, None)
     directory = _mounted_state(node)
     # A STATE that an interrupted first time left open: META may list the keys of another config.
@@ -134,9 +163,10 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
     if directory is None:
         raise Locked("STATE is not mounted any more", volume=STATE)
     meta = node.ports.meta.load()
-    if not meta.readable:
+    if meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
         cause = f"the config was not stored: META could not follow it, {meta.problem}"
         raise MetaError(cause, hint="luksctl meta list")
+    notes = _expect_ephemeral_opens(node, config, directory)
     # META follows first: its new list was proven, so the old config and the new one both find it able to open STATE.
     findings = follow_state(node, config)
     if findings:
@@ -146,4 +176,45 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
             hint="a new key of STATE takes effect beside an old one first",
         )
     store_config(directory, config)
-    return Applied(Condition.RUNNING, stored=True, notes=("takes effect at the next boot",))
+    return Applied(Condition.RUNNING, stored=True, notes=("takes effect at the next boot", *notes))
+
+
+def _expect_ephemeral_opens(node: Node, config: MachineConfig, directory: str) -> tuple[str, ...]:
+    """Raise Refused where `config` has other keys for a LUKS2 EPHEMERAL, and none of them opens it; writes nothing.
+
+    What else the next boot would refuse about EPHEMERAL comes back as notes: no key is lost by it.
+    """
+    wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib())
+    if _has_same_keys(directory, config):
+        return ()
+    try:
+        with node.ports.disks.volume_lock(EPHEMERAL):
+            found = look(expecting(node.paths, wanted), node.settings.volume(EPHEMERAL), node.ports)
+            if isinstance(found.observed, Luks2):
+                _prove(node, wanted, found)
+    except DeviceMissing as error:
+        return (f"{EPHEMERAL} is not there: {error}",)
+    refusal = found.plan.refusal
+    return () if refusal is None else (f"the next boot will refuse {EPHEMERAL}: {refusal.cause}",)
+
+
+def _has_same_keys(directory: str, config: MachineConfig) -> bool:
+    try:
+        stored = stored_config(directory)
+    except ConfigError:
+        return False
+    return stored is not None and stored.encryption_of(EPHEMERAL) == config.encryption_of(EPHEMERAL)
+
+
+def _prove(node: Node, wanted: DesiredVolume, found: Look) -> None:
+    """Open a keyslot of the LUKS2 volume `found` with a key of `wanted`; Refused where none does."""
+    hint = "keep an old key of EPHEMERAL beside the new one; or erase it by name first, if its content may go"
+    if wanted.encryption is None or not isinstance(found.observed, Luks2):
+        cause = "the config was not stored: it has no key for EPHEMERAL, which is encrypted"
+        raise Refused(cause, volume=EPHEMERAL, hint=hint)
+    steps = (ProveAnyKey(EPHEMERAL, found.observed.device, wanted.encryption),)
+    try:
+        for done in apply(Plan(EPHEMERAL, steps), node.ports):
+            node.announce(done)
+    except Locked as error:
+        raise Refused(f"the config was not stored: {error.cause}", volume=EPHEMERAL, hint=hint) from error

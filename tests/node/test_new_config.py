@@ -1,0 +1,120 @@
+"""A newer config for a running node: it is stored only if the next boot can open with it what is encrypted now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from luksctl.config.documents import parse_machine_config
+from luksctl.errors import Degraded, DeviceError, MetaError, NotConverged, ProviderUnavailable, Refused
+from luksctl.model.config import EPHEMERAL, STATE, MachineConfig, VolumeSettings
+from luksctl.node.apply_config import apply_config
+from luksctl.reconcile.desire import desire
+from luksctl.value import replace
+from tests.node.nodes import MEMORY_KIB, Bench, bench, config
+from tests.reconcile.world import DEVICE
+
+
+def _with_ephemeral(words: str = "correct horse", slot: int = 0, kind: str = "") -> MachineConfig:
+    """Return the config of `nodes`, with a key for EPHEMERAL too."""
+    ephemeral = (
+        "---\napiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nencryption:\n  provider: luks2\n  keys:\n"
+        f"    - slot: {slot}\n      {kind or f'static: {{passphrase: {words}}}'}\n"
+    )
+    return parse_machine_config(config().text + ephemeral.encode(), "given by hand")
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Bench:
+    """Return a running node; the one device of its world answers to EPHEMERAL as well, with the same keyslots."""
+    found = bench(tmp_path)
+    with pytest.raises(Degraded):
+        apply_config(found.node, config(), insecure=True)
+    del found.world.fail[f"find {EPHEMERAL} in {found.node.settings.volume(EPHEMERAL).location} for 0 s"]
+    (found.state / "config.yaml").write_bytes(_with_ephemeral().text)
+    found.world.power.writes.clear()
+    return found
+
+
+def _is_refused(node: Bench, given: MachineConfig, because: str) -> None:
+    before = node.stored()
+    with pytest.raises(Refused, match=because) as refused:
+        apply_config(node.node, given, insecure=False)
+    assert refused.value.volume == EPHEMERAL
+    assert refused.value.hint is not None
+    assert node.stored() == before
+    assert node.world.power.writes == []
+
+
+def test_a_new_key_that_does_not_open_ephemeral_is_refused(node: Bench) -> None:
+    """The config in STATE may be the only place where the passphrase of EPHEMERAL stands."""
+    _is_refused(node, _with_ephemeral("another passphrase"), "no configured key opens the volume")
+    _is_refused(node, _with_ephemeral(slot=3), "has no such keyslot")
+
+
+def test_a_config_that_forgets_the_encryption_of_ephemeral_is_refused(node: Bench) -> None:
+    """Else the next boot refuses the volume, and nobody has its key any more."""
+    _is_refused(node, config(), "it has no key for EPHEMERAL, which is encrypted")
+
+
+def test_a_broken_stored_config_is_replaced_by_one_whose_keys_open(node: Bench) -> None:
+    """Keys are proven where nobody can tell what the old config listed."""
+    (node.state / "config.yaml").write_bytes(b"kind: [")
+    assert apply_config(node.node, _with_ephemeral(), insecure=False).stored
+    assert "volume_key 0" in node.world.calls
+
+
+def test_keys_that_stay_the_same_are_not_asked_for(node: Bench) -> None:
+    """Nothing is lost where the list is the same, so that EPHEMERAL may well be locked, and no KDF runs for it."""
+    given = parse_machine_config(b"# a comment\n" + _with_ephemeral().text, "given by hand")
+    node.world.calls.clear()
+    assert apply_config(node.node, given, insecure=False).stored
+    assert not any(call.startswith("volume_key") for call in node.world.calls)
+    assert node.stored() == given.text
+
+
+def test_a_provider_that_is_down_is_not_a_wrong_key(node: Bench) -> None:
+    """Trying again later may help, and the exit code says so."""
+    given = _with_ephemeral(kind="kms: {endpoint: https://kms.example}")
+    node.world.keys.recovers_before_down[0] = 0
+    with pytest.raises(ProviderUnavailable):
+        apply_config(node.node, given, insecure=False)
+    assert node.stored() == _with_ephemeral().text
+
+
+def test_a_device_that_cannot_be_read_keeps_the_old_config(node: Bench) -> None:
+    """It may be readable again tomorrow, with the old keys."""
+    node.world.fail[f"header_copies {DEVICE.path}"] = DeviceError("input/output error")
+    with pytest.raises(DeviceError):
+        apply_config(node.node, _with_ephemeral("another passphrase"), insecure=False)
+    assert node.stored() == _with_ephemeral().text
+
+
+def test_while_meta_is_absent_no_config_is_stored(node: Bench) -> None:
+    """META could not follow it, and no key of STATE would have been proven."""
+    node.world.meta.absent = True
+    with pytest.raises(MetaError, match="META could not follow it"):
+        apply_config(node.node, _with_ephemeral(), insecure=False)
+    assert node.stored() == _with_ephemeral().text
+
+
+def test_without_a_mount_point_the_first_config_formats_nothing(tmp_path: Path) -> None:
+    """STATE could not hold the config afterwards, so that is said first."""
+    blank = bench(tmp_path)
+    settings = replace(
+        blank.node.settings,
+        volumes=tuple(
+            (name, VolumeSettings(volume.location) if name == STATE else volume)
+            for name, volume in blank.node.settings.volumes
+        ),
+    )
+    with pytest.raises(NotConverged, match="no mount point"):
+        apply_config(replace(blank.node, settings=settings), config(), insecure=True)
+    assert blank.world.power.writes == []
+
+
+def test_the_wish_compares_by_value() -> None:
+    """Two parses of one text are the same keys: what decides whether a proof is needed."""
+    first, second = (desire(EPHEMERAL, _with_ephemeral(), memory_kib=MEMORY_KIB) for _ in range(2))
+    assert first == second

@@ -1,0 +1,60 @@
+"""How real adapters are joined: what META counts as when it cannot be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from luksctl.devices.disks import SystemDisks
+from luksctl.model.config import Settings
+from luksctl.model.meta import MetaState
+from luksctl.model.observed import Ambiguous, Missing
+from luksctl.model.probe import Device
+from luksctl.wiring import LocatedMeta
+
+
+class _Found:
+    """Disks on which META is looked for, and this is found."""
+
+    def __init__(self, found: Device | Missing | Ambiguous) -> None:
+        self._found = found
+
+    def find(self, *_: object, **__: object) -> Device | Missing | Ambiguous:
+        return self._found
+
+    def holds_lock_of(self, disk: str) -> bool:  # noqa: ARG002  # nobody formats here
+        return False
+
+
+@pytest.fixture
+def unreadable(tmp_path: Path) -> Device:
+    """Return a META from which nothing can be read: a directory stands in for a disk that gives errors only."""
+    return Device(str(tmp_path), 1 << 20, disk=str(tmp_path))
+
+
+def _meta(found: Device | Missing | Ambiguous) -> LocatedMeta:
+    return LocatedMeta(Settings(), cast("SystemDisks", _Found(found)), "/run/luksctl")
+
+
+def test_two_metas_are_not_a_missing_one() -> None:
+    """One of them may say that STATE is encrypted: then nothing is formatted, and nothing plain is mounted."""
+    facts = _meta(Ambiguous(("/dev/vda1", "/dev/vdb1"), "2 partitions are labelled 'META'")).load()
+    assert facts.state is MetaState.UNREADABLE
+    assert not facts.readable
+    assert facts.problem == "2 partitions are labelled 'META': /dev/vda1, /dev/vdb1"
+
+
+def test_a_meta_that_gives_errors_only_is_unreadable_and_keeps_nobody_from_opening(unreadable: Device) -> None:
+    """The config at hand still opens its volumes; only formatting needs META."""
+    facts = _meta(unreadable).load()
+    assert facts.state is MetaState.UNREADABLE
+    assert facts.problem is not None
+    assert unreadable.path in facts.problem
+
+
+def test_a_meta_that_is_not_there_is_absent() -> None:
+    """It may still come, and says what was looked for."""
+    facts = _meta(Missing("a partition labelled 'META'")).load()
+    assert (facts.state, facts.problem) == (MetaState.ABSENT, "no device found (a partition labelled 'META')")
