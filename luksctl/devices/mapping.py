@@ -50,6 +50,10 @@ def _path_of(name: str, tree: BlockTree) -> str:
     image = tree.attribute(name, "loop/backing_file")
     if image is not None and tree.attribute(name, "loop/autoclear") == "1":
         return image
+    return _node_of(name, tree)
+
+
+def _node_of(name: str, tree: BlockTree) -> str:
     device = tree.get(name)
     return f"{tree.roots.dev}/{name}" if device is None else device.node
 
@@ -65,7 +69,8 @@ def in_use(device: Device, tree: BlockTree) -> str | None:
     block = tree.at(device.path)
     if block is None:
         return None
-    family = {block.name: block} | {part.name: part for part in tree.partitions(block.name)}
+    parts = () if block.disk else tree.partitions(block.name)
+    family = {block.name: block} | {part.name: part for part in parts}
     return _held(family, tree) or _mounted(family, tree) or _swapped(family, tree) or _claimed(block)
 
 
@@ -111,9 +116,9 @@ def _claimed(block: BlockDevice) -> str | None:
 
 
 def _image_in_use(path: str, tree: BlockTree) -> str | None:
-    for block in tree.all():
-        if tree.attribute(block.name, "loop/backing_file") == path:
-            return f"the loop device {block.node}"
+    for name in tree.names():
+        if tree.attribute(name, "loop/backing_file") == path:
+            return f"the loop device {_node_of(name, tree)}"
     if path in tree.swaps():
         return f"swap on {path}"
     return None

@@ -17,7 +17,9 @@ from luksctl.value import frozen
 # /sys counts in these, whatever the sectors of the device are.
 SYSFS_SECTOR_BYTES: Final = 512
 
-_OCTAL = re.compile(r"\\([0-7]{3})")
+_OCTAL: Final = r"\\([0-7]{3})"
+# More than any file of /sys has; mountinfo and swaps take several reads.
+_READ_BYTES: Final = 65536
 
 
 @frozen
@@ -156,13 +158,20 @@ class BlockTree:
             return ()
 
     def _read(self, path: str) -> str | None:
+        # Dozens of files are read while a boot is timed: a file object would ask the kernel for more than the bytes.
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                return file.read().removesuffix("\n")
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                pieces = [os.read(fd, _READ_BYTES)]
+                while pieces[-1]:
+                    pieces.append(os.read(fd, _READ_BYTES))
+            finally:
+                os.close(fd)
         except OSError:
             return None
+        return b"".join(pieces).decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
 def unescape(text: str) -> str:
     r"""Return a field of /proc/self/mountinfo or /proc/swaps as it was before the kernel wrote \040 for a space."""
-    return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)
+    return re.sub(_OCTAL, lambda match: chr(int(match[1], 8)), text) if "\\" in text else text

@@ -17,6 +17,7 @@ from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "hook-start": starts.hook_start,
+    "hook-start-config": starts.hook_start_config,
     "verb-version": starts.version,
     "verb-validate": starts.validate,
     "unlock-cheap": volumes.cheap_unlock,

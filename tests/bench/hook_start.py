@@ -1,38 +1,62 @@
-"""What the boot hook does from its start to its first libcryptsetup call; run in a process of its own.
+"""What the boot hook does from its start to its first libcryptsetup call; run in a process of its own, that ends there.
 
-Settings, config, META, both header copies of STATE, and the plan all come before that call.
+`converged` is the boot of a node that was installed before: no settings file, META's tag 9 says what opens STATE, and
+META, both header copies and the plan come before the call. `config` reads settings and a machine config first.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Any
 
 from luksctl.boot import hook
-from luksctl.cryptsetup.keyslots import Keyslots
-from luksctl.model.config import STATE
-from luksctl.model.plan import Plan
+from luksctl.cryptsetup import handle
+from luksctl.model.config import META, STATE, ByImage, Settings, VolumeSettings
+from luksctl.node.boot import open_volume
 from luksctl.node.node import Paths
-from luksctl.node.sources import outside_config
-from luksctl.reconcile.converge import look
-from luksctl.reconcile.desire import desire
+from luksctl.node.waiting import boot_deadline
 from luksctl.wiring import build_node, read_settings
 
 
-def run(directory: str) -> Plan:
-    """Look at STATE as `directory` describes it (tests.bench.images), call libcryptsetup once, and return the plan."""
-    settings = read_settings(f"{directory}/luksctl.yaml")
-    paths = Paths(run_dir=f"{directory}/run", machine_config=f"{directory}/machine.yaml", credential_dirs=())
+class Reached(BaseException):
+    """The first call was made."""
+
+
+def run(case: str, directory: str) -> None:
+    """Open STATE as `directory` describes it (tests.bench.images) until libcryptsetup is called, then raise Reached."""
+    settings = read_settings(f"{directory}/luksctl.yaml") if case == "config" else _settings(directory)
+    paths = Paths(
+        run_dir=f"{directory}/run",
+        machine_config=f"{directory}/machine.yaml",
+        credential_dirs=(f"{directory}/credentials",),
+        expected_encrypted=f"{directory}/expected.json",
+    )
+    _stop_at_first_call()
     node = build_node(settings, hook.announce, paths)
-    config = outside_config(node)
-    if config is None:
-        raise ValueError(f"no machine.yaml in {directory}")
-    wanted = desire(STATE, config, memory_kib=node.system.memory_kib())
-    found = look(wanted, settings.volume(STATE), node.ports)
-    for key in wanted.encryption.keys if wanted.encryption is not None else ():
-        node.ports.provider(key)
-    Keyslots.count_limit()
-    return found.plan
+    open_volume(node, STATE, boot_deadline(node))
+
+
+def _settings(directory: str) -> Settings:
+    """Return what the defaults are on a node with disks."""
+    return Settings(tuple((name, VolumeSettings(ByImage(f"{directory}/{name}"))) for name in (META, STATE)))
+
+
+def _stop_at_first_call() -> None:
+    prepare: Any = handle.prepare_library
+
+    def stop() -> None:
+        prepare()
+        raise Reached
+
+    # Whatever is done with a device calls this first.
+    handle.prepare_library = stop  # type: ignore[assignment]
 
 
 if __name__ == "__main__":
-    run(sys.argv[1])
+    try:
+        run(sys.argv[1], sys.argv[2])
+    except Reached:
+        # The way from here to the end of the process is not part of the start.
+        os._exit(0)
+    sys.exit("the boot ended without a call of libcryptsetup")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,12 @@ def test_exclusive_opener_is_seen_where_sysfs_shows_nothing(
     installed: FakeTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mount in another namespace shows up only as EBUSY of an exclusive open."""
+    really_open = os.open
 
-    def claimed(path: str, _: int) -> int:
-        raise OSError(16, "Device or resource busy", path)
+    def claimed(path: str, flags: int) -> int:
+        if flags & os.O_EXCL:
+            raise OSError(16, "Device or resource busy", path)
+        return really_open(path, flags)
 
     monkeypatch.setattr("luksctl.devices.mapping.os.open", claimed)
     assert "opened exclusively" in (in_use(state(installed), installed.tree) or "")
