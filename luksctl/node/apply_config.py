@@ -142,11 +142,11 @@ def _first(node: Node, config: MachineConfig) -> Applied:
     _mount_point(node)
     report = _bring_up_state(node, config, None)
     directory = _mounted_state(node)
-    # A STATE that an interrupted first time left open: META may list the keys of another config.
-    findings = follow_state(node, config)
+    # A STATE that an interrupted first time left open may have been formatted for another config.
+    _expect_state_opens(node, config)
     store_config(directory, config)
     _bring_up_ephemeral(node, "STATE holds the config")
-    return Applied(Condition.MAINTENANCE, stored=True, notes=(*report.notes, *findings))
+    return Applied(Condition.MAINTENANCE, stored=True, notes=report.notes)
 
 
 def _only_open(node: Node, config: MachineConfig) -> Applied:
@@ -167,7 +167,17 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
         cause = f"the config was not stored: META could not follow it, {meta.problem}"
         raise MetaError(cause, hint="luksctl meta list")
     notes = _expect_ephemeral_opens(node, config, directory)
-    # META follows first: its new list was proven, so the old config and the new one both find it able to open STATE.
+    _expect_state_opens(node, config)
+    store_config(directory, config)
+    return Applied(Condition.RUNNING, stored=True, notes=("takes effect at the next boot", *notes))
+
+
+def _expect_state_opens(node: Node, config: MachineConfig) -> None:
+    """Raise Refused where no key of `config` opens STATE.
+
+    META follows before the config is stored: its new list was proven, so with the old config and with the new one it
+    is able to open STATE.
+    """
     findings = follow_state(node, config)
     if findings:
         raise Refused(
@@ -175,8 +185,6 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
             volume=STATE,
             hint="a new key of STATE takes effect beside an old one first",
         )
-    store_config(directory, config)
-    return Applied(Condition.RUNNING, stored=True, notes=("takes effect at the next boot", *notes))
 
 
 def _expect_ephemeral_opens(node: Node, config: MachineConfig, directory: str) -> tuple[str, ...]:
