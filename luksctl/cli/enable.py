@@ -12,7 +12,7 @@ from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser, split_words
 from luksctl.cli.sources import read_config
 from luksctl.cli.volumes import volumes_of
-from luksctl.errors import Degraded, DeviceError
+from luksctl.errors import Degraded, DeviceError, UsageError
 from luksctl.model.config import Settings
 from luksctl.node.enable import Outcome, Target, enable, start
 from luksctl.node.node import Paths
@@ -42,7 +42,10 @@ def add_root(parser: Parser) -> None:
 
 def run(arguments: Namespace, context: Context) -> int:
     """Enable, and say what is less safe than it should be."""
-    target = target_of(arguments.root, context, program=arguments.program or _hook())
+    program = arguments.program or _hook()
+    if not os.path.isabs(program):
+        raise UsageError(f"--program takes an absolute path, not {program!r}", hint="luksctl enable --program /PATH")
+    target = target_of(arguments.root, context, program=program)
     host = unit_host()
     outcome = enable(target, host, encrypted=_expected(arguments.encrypted, target))
     if arguments.start and not target.root:

@@ -167,6 +167,15 @@ def _refuse_shared(block: Block, volumes: dict[str, VolumeSettings]) -> None:
         other = mount_points.setdefault(volume.mount_point, name)
         if other != name:
             block.error(name, f"{name} and {other} have the same mount point {volume.mount_point}")
+    _refuse_nested(block, mount_points)
+
+
+def _refuse_nested(block: Block, mount_points: dict[str, str]) -> None:
+    """Refuse a mount point below another: each volume is opened by what the other holds, or sealed inside of it."""
+    for path, name in mount_points.items():
+        for above, other in mount_points.items():
+            if path.startswith(f"{above}/"):
+                block.error(name, f"the mount point of {name}, {path}, is below that of {other}, {above}")
 
 
 def _read_timeouts(block: Block | None) -> Timeouts:

@@ -57,7 +57,7 @@ def prepare(path: str, tree: BlockTree) -> Prepared:
     if any(os.path.realpath(path) == target for _, _, target in tree.mounts()):
         return MountedOver(path)
     try:
-        os.makedirs(path, mode=0o755, exist_ok=True)
+        _make(path)
     except OSError as error:
         raise _failure(path, error) from error
     with _directory(path) as fd:
@@ -73,6 +73,17 @@ def prepare(path: str, tree: BlockTree) -> Prepared:
         os.fsync(fd)
     _sync_parent(path)
     return Sealed(path)
+
+
+def _make(path: str) -> None:
+    """Make the directory and those above it, mode 0755 whatever the umask: services reach the volume through them."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path)
+    for directory in reversed(missing):
+        os.mkdir(directory)
+        os.chmod(directory, 0o755)  # noqa: S103  # as makedirs, without the umask
 
 
 def unprepare(path: str) -> None:

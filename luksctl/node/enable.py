@@ -17,7 +17,7 @@ from luksctl.errors import DeviceError, Refused
 from luksctl.model.config import Settings
 from luksctl.node import guard
 from luksctl.node.expected import write_expected
-from luksctl.node.files import read_file, replace_file
+from luksctl.node.files import read_file, replace_file, sync_directory
 from luksctl.node.node import Paths
 from luksctl.node.units import MARK, UnitFile, mount_unit, unit_files
 from luksctl.value import frozen
@@ -96,6 +96,9 @@ def enable(target: Target, host: Host, *, encrypted: tuple[str, ...] | None) -> 
     outcome.removed += _remove_units(target, keep=names)
     for unit in units:
         _link(f"{target.root}{_WANTS}/{unit.name}", f"../{unit.name}", wanted=unit.wanted)
+    sync_directory(target.root + _WANTS)
+    if target.root and not os.path.lexists(target.root + target.program):
+        outcome.notes.append(f"{target.program} is not there below {target.root} yet, and the units start it")
     if not target.root:
         host.reload_units()
     return outcome
@@ -139,6 +142,7 @@ def _seal(target: Target, host: Host, outcome: Outcome) -> tuple[UnitFile, ...]:
     """Seal the directories; return the unit of the guard where it has to stand in for a flag."""
     if not target.root and guard.active(target.root, target.mount_points, host.mounted):
         outcome.notes.append("the mount points are guarded by a read-only bind mount already")
+        guard.make_directories(target.root, target.mount_points)  # settings may name others than those it shows
         return guard.unit(target.mount_points)
     unsealed: list[NotSealable] = []
     covered: list[str] = []

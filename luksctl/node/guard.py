@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from luksctl.node.units import MARK, UnitFile, mount_unit
+from luksctl.node.units import MARK, UnitFile, literal, mount_unit
 
 DIRECTORY: Final = "/etc/luksctl/guard"
 
@@ -53,7 +53,7 @@ def unit(mount_points: Sequence[str]) -> tuple[UnitFile, ...]:
     parent = parent_of(mount_points)
     if parent is None:
         return ()
-    return (UnitFile(mount_unit(parent), MARK + _UNIT.format(what=DIRECTORY, where=parent), wanted=True),)
+    return (UnitFile(mount_unit(parent), MARK + _UNIT.format(what=DIRECTORY, where=literal(parent)), wanted=True),)
 
 
 def make_directories(root: str, mount_points: Sequence[str]) -> list[str]:

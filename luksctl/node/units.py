@@ -24,7 +24,8 @@ _OPEN: Final = """\
 Description=Open the {volume} volume
 DefaultDependencies=no
 Conflicts=shutdown.target
-After=systemd-udevd.service systemd-modules-load.service systemd-tmpfiles-setup-dev.service{after}
+After=systemd-udevd.service systemd-modules-load.service systemd-tmpfiles-setup-dev.service
+After=systemd-remount-fs.service{after}
 Wants=systemd-udevd.service{wants}
 Before=shutdown.target{before}
 OnFailure=luksctl-retry@{volume}.service
@@ -35,6 +36,7 @@ RemainAfterExit=yes
 ExecStart={program} {volume}
 TimeoutStartSec={stop_after_s:.0f}
 UMask=0077
+LimitCORE=0
 """
 
 _RETRY: Final = """\
@@ -50,6 +52,7 @@ ExecStart={program} --retry %i
 Restart=on-failure
 RestartSec=30
 UMask=0077
+LimitCORE=0
 """
 
 _MOUNT: Final = """\
@@ -105,16 +108,27 @@ def mount_unit(mount_point: str) -> str:
     return f"{escape_path(mount_point)}.mount"
 
 
+def literal(path: str) -> str:
+    """Return `path` as a unit file takes it whole: no part of it is a specifier (systemd.unit(5))."""
+    return path.replace("%", "%%")
+
+
+def _command(program: str) -> str:
+    """Return the path of a program as one word of ExecStart= (systemd.service(5), command lines)."""
+    escaped = literal(program).replace("\\", "\\\\").replace('"', '\\"')
+    return escaped if escaped == program and not set(program) & set(" \t;'") else f'"{escaped}"'
+
+
 def unit_files(settings: Settings, paths: Paths, program: str) -> tuple[UnitFile, ...]:
     """Return every unit of this node. `program` is the absolute path of the hook, luksctl-boot."""
-    units = [UnitFile("luksctl-retry@.service", MARK + _RETRY.format(program=program))]
+    units = [UnitFile("luksctl-retry@.service", MARK + _RETRY.format(program=_command(program)))]
     for volume in (STATE, EPHEMERAL):
         mount_point = settings.volume(volume).mount_point
         units.append(_open_service(settings, volume, program))
         if mount_point is not None:
             options, mode = _MOUNT_OPTIONS[volume]
             text = _MOUNT.format(
-                volume=volume, what=paths.volume_link(volume), where=mount_point, options=options, mode=mode
+                volume=volume, what=paths.volume_link(volume), where=literal(mount_point), options=options, mode=mode
             )
             units.append(UnitFile(mount_unit(mount_point), MARK + text, wanted=True))
     return tuple(units)
@@ -136,7 +150,7 @@ def _open_service(settings: Settings, volume: str, program: str) -> UnitFile:
         after=after,
         wants=wants,
         before=before,
-        program=program,
+        program=_command(program),
         stop_after_s=settings.timeouts.hook_s + _HANG_MARGIN_S,
     )
     return UnitFile(f"luksctl-open@{volume}.service", MARK + text, wanted=own_mount is None)

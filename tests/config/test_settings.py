@@ -142,3 +142,17 @@ def test_all_problems_at_once() -> None:
     text = "timeouts: {lock: soon}\nvolumes:\n  STATE: {image: a, device: /b}\n  META: {mountPoint: /m}\n"
     assert [problem.line for problem in _problems(text)] == [1, 3, 4]
     assert [problem.line for problem in _problems("a: 1\na: 2\nvolumes: [\n")] == [4]
+
+
+@pytest.mark.parametrize(
+    ("state", "ephemeral"), [("/var/lib/state", "/var"), ("/var", "/var/lib/containers"), ("/srv/a/b/c", "/srv/a")]
+)
+def test_mount_points_below_one_another_are_refused(state: str, ephemeral: str) -> None:
+    """EPHEMERAL is opened by what STATE holds, so STATE mounted in EPHEMERAL would wait for itself."""
+    text = f"volumes: {{STATE: {{mountPoint: {state}}}, EPHEMERAL: {{mountPoint: {ephemeral}}}}}"
+    assert [" is below that of " in problem.message for problem in _problems(text)] == [True]
+
+
+def test_mount_points_that_only_begin_alike_are_fine() -> None:
+    """A name is no directory of another one."""
+    _parse("volumes: {STATE: {mountPoint: /srv/data}, EPHEMERAL: {mountPoint: /srv/data2}}")

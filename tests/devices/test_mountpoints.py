@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,3 +119,13 @@ def test_undoing_what_is_not_there_is_fine(tmp_path: Path) -> None:
     """`disable` may run twice."""
     unprepare(str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
+
+
+def test_services_reach_the_volume_whatever_the_umask(place: Path, kernel: FakeTree) -> None:
+    """The directories above are made as well, and an operator's umask would keep everybody else out of them."""
+    before = os.umask(0o077)
+    try:
+        prepare(str(place), kernel.tree)
+    finally:
+        os.umask(before)
+    assert place.parent.stat().st_mode & 0o777 == 0o755

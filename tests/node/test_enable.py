@@ -124,3 +124,59 @@ def test_a_volume_without_mount_point_has_no_mount(tmp_path: Path) -> None:
     enable(target, RecordingHost(), encrypted=None)
     wants = sorted(path.name for path in (tmp_path / "etc/systemd/system/local-fs.target.wants").iterdir())
     assert wants == ["luksctl-open@EPHEMERAL.service", "luksctl-open@STATE.service"]
+
+
+def test_settings_that_name_another_mount_point_get_it_into_an_active_guard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The guard hides the parent: a mount point that it does not show could not be mounted on."""
+    directory = tmp_path / "guard"
+    directory.mkdir()
+    monkeypatch.setattr(guard, "DIRECTORY", str(directory))
+    assert guard.active("", ("/system/elsewhere",), {"/system"}.__contains__)
+    target = replace(_target(tmp_path, STATE="/system/elsewhere"), root="")
+    monkeypatch.setattr("luksctl.node.enable._UNITS", str(tmp_path / "units"))
+    monkeypatch.setattr("luksctl.node.enable._WANTS", str(tmp_path / "units/wants"))
+    enable(target, RecordingHost(flag=False, mounts={"/system"}), encrypted=None)
+    assert sorted(path.name for path in directory.iterdir()) == ["elsewhere", "ephemeral"]
+
+
+def test_a_hook_that_an_image_lacks_is_told(tmp_path: Path) -> None:
+    """Its units would fail at the first boot; a link counts, wherever it leads in the image."""
+    assert any(
+        "is not there below" in note for note in enable(_target(tmp_path), RecordingHost(), encrypted=None).notes
+    )
+    (tmp_path / "usr/bin").mkdir(parents=True)
+    (tmp_path / "usr/bin/luksctl-boot").symlink_to("/opt/luksctl/bin/luksctl-boot")
+    assert enable(_target(tmp_path), RecordingHost(), encrypted=None).notes == []
+
+
+@pytest.mark.parametrize(
+    ("program", "written"),
+    [
+        ("/usr/bin/luksctl-boot", "/usr/bin/luksctl-boot"),
+        ("/opt/my tools/boot", '"/opt/my tools/boot"'),
+        ("/opt/100%/boot", '"/opt/100%%/boot"'),
+        ('/opt/"a"\\b/boot', '"/opt/\\"a\\"\\\\b/boot"'),
+    ],
+)
+def test_a_path_is_one_word_of_a_command(tmp_path: Path, program: str, written: str) -> None:
+    """Blanks, quotes and what systemd would expand arrive at the program as they are."""
+    enable(replace(_target(tmp_path), program=program), RecordingHost(), encrypted=None)
+    text = (tmp_path / "etc/systemd/system/luksctl-open@STATE.service").read_text(encoding="utf-8")
+    assert f"ExecStart={written} STATE\n" in text
+
+
+def test_a_mount_point_is_no_specifier(tmp_path: Path) -> None:
+    """%h in a path would be the home directory of root."""
+    enable(_target(tmp_path, EPHEMERAL="/srv/%h"), RecordingHost(), encrypted=None)
+    text = (tmp_path / "etc/systemd/system/srv-\\x25h.mount").read_text(encoding="utf-8")
+    assert "Where=/srv/%%h\n" in text
+
+
+def test_services_leave_no_core_behind(tmp_path: Path) -> None:
+    """The text of a config, passphrases included, lies in memory that a core dump would hold."""
+    enable(_target(tmp_path), RecordingHost(), encrypted=None)
+    services = sorted((tmp_path / "etc/systemd/system").glob("*.service"))
+    assert len(services) == 3
+    assert all("LimitCORE=0\n" in path.read_text(encoding="utf-8") for path in services)
