@@ -14,6 +14,7 @@ from typing import Final, final
 
 # MAP_LOCKED is not exported by the mmap module of Python 3.11; the value holds on x86, arm, arm64, riscv and s390.
 _MAP_LOCKED: Final = 0x2000
+_ZEROS: Final = bytes(16384)
 
 
 def _map_memory(length: int) -> mmap.mmap:
@@ -26,6 +27,13 @@ def _map_memory(length: int) -> mmap.mmap:
     memory.madvise(mmap.MADV_DONTDUMP)
     memory.madvise(mmap.MADV_DONTFORK)
     return memory
+
+
+def wipe(memory: bytearray | memoryview) -> None:
+    """Zero `memory`, however large, without asking the kernel for as much memory to copy zeros from."""
+    for offset in range(0, len(memory), len(_ZEROS)):
+        part_bytes = min(len(_ZEROS), len(memory) - offset)
+        memory[offset : offset + part_bytes] = _ZEROS[:part_bytes]
 
 
 def _wipe(memory: mmap.mmap, length: int) -> None:

@@ -8,15 +8,15 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 
-_SIZE = re.compile(r"(\d+)\s*(B|KiB|MiB|GiB|TiB)?")
+_SIZE = r"(\d+)\s*(B|KiB|MiB|GiB|TiB)?"
 _SIZE_FACTORS = {None: 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)?")
+_DURATION = r"(\d+(?:\.\d+)?)(ms|s|m|h)?"
 _DURATION_FACTORS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_size(text: str) -> int:
     """Return the bytes that `text` ("100 MiB", "4096") means; ValueError otherwise."""
-    match = _SIZE.fullmatch(text.strip())
+    match = re.fullmatch(_SIZE, text.strip())
     if match is None:
         raise ValueError(f"not a size: {text!r} (write a number with B, KiB, MiB, GiB or TiB)")
     return int(match[1]) * _SIZE_FACTORS[match[2]]
@@ -33,7 +33,7 @@ def format_size(size_bytes: int) -> str:
 
 def parse_duration_s(text: str) -> float:
     """Return the seconds that `text` ("90s", "1m", "500ms") means; ValueError otherwise."""
-    match = _DURATION.fullmatch(text.strip())
+    match = re.fullmatch(_DURATION, text.strip())
     if match is None:
         raise ValueError(f"not a duration: {text!r} (write a number with ms, s, m or h)")
     return float(match[1]) * _DURATION_FACTORS[match[2]]

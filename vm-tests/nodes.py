@@ -11,7 +11,7 @@ from rig.machine import Machine
 from rig.spec import Content, MachineSpec
 
 from luksctl.meta.facts import facts_of
-from luksctl.meta.image import REGIONS, read_image
+from luksctl.meta.image import REGIONS, UNUSED_REGION, read_image
 from luksctl.model.config import Settings
 from luksctl.model.meta import MetaFacts
 from luksctl.node.node import Paths
@@ -97,5 +97,5 @@ def property_of(machine: Machine, unit: str, name: str) -> str:
 
 def meta_facts(meta: bytes) -> MetaFacts:
     """Return what the bytes of a META partition say to the node."""
-    first, second, rest = (bytearray(meta[offset : offset + size]) for offset, size in REGIONS)
-    return facts_of(read_image(first, second, rest))
+    first, second, last, unused = (bytearray(meta[at : at + size]) for at, size in (*REGIONS, UNUSED_REGION))
+    return facts_of(read_image(first, second, last, lambda: unused))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Container
 from typing import Final
 
 from luksctl.cryptsetup.metadata import parse_metadata
@@ -22,7 +23,7 @@ _MAX_KEYSLOTS_BYTES: Final = 128 * MIB
 
 @frozen
 class HeaderImage:
-    """The valid, newer header copy of a device and the key areas that it names, as (offset, bytes)."""
+    """The valid, newer header copy of a device and key areas that it names, as (offset, bytes)."""
 
     copies: HeaderCopies
     header: LuksHeader
@@ -42,39 +43,41 @@ class HeaderImage:
         return fd
 
 
-def copy_header(pread: Pread, size_bytes: int) -> HeaderImage:
-    """Read the valid, newer header copy of a device of `size_bytes`, and the key area of each of its keyslots.
+def copy_header(pread: Pread, size_bytes: int, slots: Container[int] | None = None) -> HeaderImage:
+    """Read the valid, newer header copy of a device of `size_bytes`, and the key areas of `slots` (None: of every one).
 
     Raises DeviceError when no copy is valid, or when an area cannot be read or lies outside the header. Writes nothing.
     """
     try:
-        return _copy_header(pread, size_bytes)
+        return _copy_header(pread, size_bytes, slots)
     except OSError as error:
         raise DeviceError(f"it cannot be read ({error.strerror or error})", operation="copy the header") from error
 
 
-def _copy_header(pread: Pread, size_bytes: int) -> HeaderImage:
-    copies = read_copies(pread, size_bytes)
+def _copy_header(pread: Pread, size_bytes: int, slots: Container[int] | None) -> HeaderImage:
+    read: list[tuple[int, bytes]] = []
+
+    def keeping(offset: int, length: int) -> bytes:
+        data = pread(offset, length)
+        read.append((offset, data))
+        return data
+
+    copies = read_copies(keeping, size_bytes)
     best = copies.best
     if best is None:
         raise DeviceError(f"there is no valid LUKS2 header ({copies.state.value})", operation="copy the header")
-    offset = next(copy.offset_bytes for copy in (copies.first, copies.second) if copy and copy.header == best)
+    start = next(copy.offset_bytes for copy in (copies.first, copies.second) if copy and copy.header == best)
+    # The very bytes that were checked: whoever writes to the device meanwhile changes nothing about them.
+    pieces = [(offset, data) for offset, data in read if start <= offset < start + best.header_size_bytes]
     try:
         metadata = parse_metadata(json.loads(best.json))
     except RecursionError as error:  # it was parsed before, where there was more of the stack left
         raise DeviceError("the header is nested too deeply", operation="copy the header") from error
     begin = 2 * best.header_size_bytes
     end = begin + min(metadata.keyslots_size_bytes, _MAX_KEYSLOTS_BYTES)
-    pieces = [(offset, pread(offset, best.header_size_bytes))]
     for area in metadata.areas:
         if not begin <= area.offset_bytes <= area.offset_bytes + area.size_bytes <= min(end, size_bytes):
             raise DeviceError("the key area lies outside the header", slot=area.slot, operation="copy the header")
-        pieces.append((area.offset_bytes, pread(area.offset_bytes, area.size_bytes)))
-    if read_copies(_memory(*pieces[0]), size_bytes).best != best:
-        raise DeviceError("the header changed while it was read", operation="copy the header")
+        if slots is None or area.slot in slots:
+            pieces.append((area.offset_bytes, pread(area.offset_bytes, area.size_bytes)))
     return HeaderImage(copies, best, end, tuple(pieces))
-
-
-def _memory(start: int, data: bytes) -> Pread:
-    """Return a reader of nothing but `data`, which lies at `start`."""
-    return lambda offset, length: data[offset - start : offset - start + length] if offset >= start else b""

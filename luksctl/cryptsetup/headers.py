@@ -65,12 +65,12 @@ class LuksHeaders:
 
     def test_key(self, device: probe.Device, slot: int, key: Secret) -> None:
         """Open `slot` with `key` without activating anything. Writes nothing."""
-        with self._open_copy(device) as luks:
+        with self._open_copy(device, (slot,)) as luks:
             luks.test_key(key, slot=slot)
 
     def volume_key(self, device: probe.Device, slot: int, key: Secret) -> Secret:
         """Return the volume key that `slot` yields to `key`; one KDF run. Writes nothing."""
-        with self._open_copy(device) as luks:
+        with self._open_copy(device, (slot,)) as luks:
             return luks.volume_key(key, slot=slot)
 
     def activate(self, device: probe.Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
@@ -80,7 +80,7 @@ class LuksHeaders:
             flags |= ActivateFlag.ALLOW_DISCARDS
         if how.read_only:
             flags |= ActivateFlag.READONLY
-        with self._open_copy(device) as luks:
+        with self._open_copy(device, ()) as luks:
             luks.mappings.activate_by_volume_key(mapped_name, volume_key, flags=flags)
 
     def deactivate(self, mapped_name: str) -> None:
@@ -103,12 +103,14 @@ class LuksHeaders:
             yield luks
 
     @contextmanager
-    def _open_copy(self, device: probe.Device) -> Iterator[Device]:
+    def _open_copy(self, device: probe.Device, slots: tuple[int, ...]) -> Iterator[Device]:
+        """Open a copy of the header with the key areas of `slots`, which are all that the caller tries."""
+
         def pread(offset: int, length: int) -> bytes:
             return self._read(device.path, offset, length)
 
         with _named(device):
-            image = copy_header(pread, device.size_bytes)
+            image = copy_header(pread, device.size_bytes, slots)
             with Device.from_copy(image, device.path, bounds=self._bounds) as luks:
                 yield luks
 

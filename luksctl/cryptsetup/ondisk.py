@@ -83,7 +83,7 @@ def _read_copy(pread: Pread, size_bytes: int, offset: int) -> HeaderCopy | None:
     if offset >= size_bytes:
         return None
     try:
-        head = pread(offset, BINARY_SIZE_BYTES)
+        head = _read_head(pread, offset)
         if not head.startswith(FIRST_MAGIC if offset == 0 else SECOND_MAGIC):
             return None
         return HeaderCopy(offset, _check_copy(pread, size_bytes, offset, head))
@@ -93,6 +93,14 @@ def _read_copy(pread: Pread, size_bytes: int, offset: int) -> HeaderCopy | None:
         return HeaderCopy(offset, None, f"it cannot be read ({error.cause})")
     except _Invalid as reason:
         return HeaderCopy(offset, None, str(reason))
+
+
+def _read_head(pread: Pread, offset: int) -> bytes:
+    """Return the bytes of the smallest header at once, or only the binary part where not all of them can be read."""
+    try:
+        return pread(offset, SECONDARY_OFFSETS[0])
+    except (OSError, DeviceError):
+        return pread(offset, BINARY_SIZE_BYTES)
 
 
 def _check_copy(pread: Pread, size_bytes: int, offset: int, head: bytes) -> LuksHeader:
@@ -109,9 +117,10 @@ def _check_copy(pread: Pread, size_bytes: int, offset: int, head: bytes) -> Luks
         raise _Invalid(f"it says that it is at offset {binary.offset_bytes}")
     if offset + binary.header_size_bytes > size_bytes:
         raise _Invalid("the device ends inside the header")
-    raw = pread(offset, binary.header_size_bytes)
-    if len(raw) != binary.header_size_bytes or raw[:BINARY_SIZE_BYTES] != head:
-        raise _Invalid("it reads differently a second time")
+    missing_bytes = binary.header_size_bytes - len(head)
+    raw = head + pread(offset + len(head), missing_bytes) if missing_bytes > 0 else head[: binary.header_size_bytes]
+    if len(raw) != binary.header_size_bytes:
+        raise _Invalid("the device ends inside the header")
     _check_checksum(raw, binary)
     return _parse_json_area(raw[BINARY_SIZE_BYTES:], binary)
 

@@ -24,7 +24,7 @@ _ESCAPES: Final = {
 }
 _SEPARATOR_ESCAPES: Final = {b"\xe2\x80\xa8": b"\\u2028", b"\xe2\x80\xa9": b"\\u2029"}
 _FIRST_PRINTABLE: Final = 0x20
-_UTF8: Final = re.compile(
+_UTF8: Final = (
     rb"(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}"
     rb"|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*"
 )
@@ -56,7 +56,7 @@ class GoJson:
 
     def string(self, text: bytes | memoryview) -> None:
         """Append `text` as a string; ValueError when it is not UTF-8 (Go would silently replace what is not)."""
-        if _UTF8.fullmatch(text) is None:
+        if re.fullmatch(_UTF8, text) is None:
             raise ValueError("not UTF-8")
         self.raw(b'"')
         offset = 0

@@ -10,25 +10,30 @@ What is read here is judged by bytes alone; store.py does the reading and the wr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, assert_never
 
 from luksctl.errors import MetaError
 from luksctl.meta import adv, legacy_adv
 from luksctl.model.config import META_SIZE_BYTES
 from luksctl.model.meta import MetaState
+from luksctl.secret import wipe
+from luksctl.units import KIB
 from luksctl.value import field, frozen, replace
 
 REST_OFFSET: Final = 2 * adv.COPY_SIZE_BYTES
 TAIL_OFFSET: Final = META_SIZE_BYTES - legacy_adv.TAIL_SIZE_BYTES
+# The last region ends with the legacy ADV, and is as large as the sectors of any disk.
 REGIONS: Final = (
     (adv.COPY_A_OFFSET, adv.COPY_SIZE_BYTES),
     (adv.COPY_B_OFFSET, adv.COPY_SIZE_BYTES),
-    (REST_OFFSET, META_SIZE_BYTES - REST_OFFSET),
+    (META_SIZE_BYTES - 4 * KIB, 4 * KIB),
 )
+# Nobody keeps anything here; only META that was never written has to be zero here, too.
+UNUSED_REGION: Final = (REST_OFFSET, META_SIZE_BYTES - 4 * KIB - REST_OFFSET)
 
 # The smallest unit a disk writes whole.
 _SECTOR_BYTES: Final = 512
-EMPTY_COPY: Final = bytes(adv.encode({}))
 
 Region = bytearray | None
 
@@ -42,7 +47,8 @@ class Write:
 
     def wipe(self) -> None:
         """Zero the bytes where they can be: tag 9 may hold a passphrase."""
-        _zero_out(self.data)
+        if isinstance(self.data, bytearray):
+            wipe(self.data)
 
 
 @frozen
@@ -65,7 +71,8 @@ class Image:
 
     def wipe(self) -> None:
         """Zero the bytes of the serving copy; `records` are bytes objects, which nobody can wipe."""
-        _zero_out(self.serving)
+        if isinstance(self.serving, bytearray):
+            wipe(self.serving)
 
     def mending(self) -> tuple[Write, ...]:
         """Return the writes that make both copies equal and valid, in order; none when they are.
@@ -80,7 +87,7 @@ class Image:
             case MetaState.SECOND_ONLY:
                 return (Write(adv.COPY_A_OFFSET, self.serving),)
             case MetaState.BLANK:
-                return (Write(adv.COPY_A_OFFSET, EMPTY_COPY), Write(adv.COPY_B_OFFSET, EMPTY_COPY))
+                return _both(adv.encode({}))
             case MetaState.UNREADABLE | MetaState.ABSENT:
                 raise MetaError(self.problem or "META cannot be read", volume="META")
         assert_never(self.state)
@@ -108,31 +115,32 @@ class Image:
         return writes
 
 
-def read_image(first: Region, second: Region, rest: Region) -> Image:
-    """Return what the three regions of META say; a region is None where the medium gave a read error.
+def read_image(first: Region, second: Region, last: Region, unused: Callable[[], Region]) -> Image:
+    """Return what META says by its REGIONS, each None where the medium gave a read error.
 
-    Only `Image.serving` is kept of the two copies; the other is zeroed here.
+    `unused` reads UNUSED_REGION, which is asked for only where neither copy is valid. Only `Image.serving` is kept of
+    the two copies; the other is zeroed here.
     """
-    image = _judge(first, second, rest)
+    image = _judge(first, second, last, unused)
     for copy in (first, second):
         if copy is not None and copy is not image.serving:
-            _zero_out(copy)
+            wipe(copy)
     return image
 
 
-def _judge(first: Region, second: Region, rest: Region) -> Image:
-    tail = bytearray() if rest is None else rest[-legacy_adv.TAIL_SIZE_BYTES :]
+def _judge(first: Region, second: Region, last: Region, unused: Callable[[], Region]) -> Image:
+    tail = bytearray() if last is None else last[-legacy_adv.TAIL_SIZE_BYTES :]
     records_a, problem_a = _read_copy("A", first)
+    if records_a is not None and first is not None and first == second:
+        return Image(MetaState.OK, None, records_a, first, tail)
     records_b, problem_b = _read_copy("B", second)
     if records_a is not None and first is not None:
         if records_b is None:
             return Image(MetaState.FIRST_ONLY, f"{problem_b}; copy A serves", records_a, first, tail)
-        if first != second:
-            return Image(MetaState.DIFFER, "both copies are valid and differ; copy A serves", records_a, first, tail)
-        return Image(MetaState.OK, None, records_a, first, tail)
+        return Image(MetaState.DIFFER, "both copies are valid and differ; copy A serves", records_a, first, tail)
     if records_b is not None and second is not None:
         return Image(MetaState.SECOND_ONLY, f"{problem_a}; copy B serves", records_b, second, tail)
-    if first is not None and second is not None and rest is not None and _blank(first, second, rest):
+    if first is not None and second is not None and last is not None and _blank(first, second, last, unused):
         return Image(MetaState.BLANK, tail=tail)
     return Image(MetaState.UNREADABLE, f"neither copy of META is valid: {problem_a}; {problem_b}", tail=tail)
 
@@ -150,32 +158,29 @@ def _read_copy(name: str, copy: Region) -> tuple[dict[int, bytes] | None, str]:
         return None, f"copy {name}: {error.cause}"
 
 
-def _blank(first: bytearray, second: bytearray, rest: bytearray) -> bool:
+def _blank(first: bytearray, second: bytearray, last: bytearray, unused: Callable[[], Region]) -> bool:
     """Tell whether META was never written, or only a part of the first empty copy was.
 
     An empty copy has two sectors that are not zero, the first and the last. A power cut while it is written onto zeros
     leaves one of them without the other, which nothing else does; so the very first write is safe, too.
     """
-    middle, tail = rest[: -legacy_adv.TAIL_SIZE_BYTES], rest[-legacy_adv.TAIL_SIZE_BYTES :]
-    return (
-        all(_blank_copy(copy) for copy in (first, second))
-        and _zero(middle)
-        and (_zero(tail) or legacy_adv.verifies(tail))
-    )
+    middle, tail = last[: -legacy_adv.TAIL_SIZE_BYTES], last[-legacy_adv.TAIL_SIZE_BYTES :]
+    empty = adv.encode({})
+    if not all(_blank_copy(copy, empty) for copy in (first, second)):
+        return False
+    if not (_zero(middle) and (_zero(tail) or legacy_adv.verifies(tail))):
+        return False
+    between = unused()
+    return between is not None and _zero(between)
 
 
-def _blank_copy(copy: bytearray) -> bool:
+def _blank_copy(copy: bytearray, empty: bytearray) -> bool:
     head, body, foot = copy[:_SECTOR_BYTES], copy[_SECTOR_BYTES:-_SECTOR_BYTES], copy[-_SECTOR_BYTES:]
     return (
-        (_zero(head) or head == EMPTY_COPY[:_SECTOR_BYTES])
+        (_zero(head) or head == empty[:_SECTOR_BYTES])
         and _zero(body)
-        and (_zero(foot) or foot == EMPTY_COPY[-_SECTOR_BYTES:])
+        and (_zero(foot) or foot == empty[-_SECTOR_BYTES:])
     )
-
-
-def _zero_out(data: bytes | bytearray) -> None:
-    if isinstance(data, bytearray):
-        data[:] = bytes(len(data))
 
 
 def _zero(data: bytearray) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from luksctl.errors import MetaError
+from luksctl.secret import wipe
 
 Writer = Callable[[int, bytes | bytearray], None]
 
@@ -106,7 +107,7 @@ class Medium:
                     raise OSError(errno.EIO, os.strerror(errno.EIO))
                 filled += count
             found = bytearray(view)
-            view[:] = bytes(length)
+            wipe(view)
         return found
 
     def _open(self, flags: int) -> int:
@@ -142,7 +143,7 @@ class Medium:
                 operation="write",
                 hint="the disk is failing: read its log (journalctl -k) before anything else is written to it",
             )
-        found[:] = bytes(len(found))
+        wipe(found)
 
     def _error(self, operation: str, error: OSError) -> MetaError:
         return MetaError(f"{self.path}: {error.strerror}", volume="META", operation=operation)

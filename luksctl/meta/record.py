@@ -23,7 +23,7 @@ from luksctl.value import field, frozen
 VERSION: Final = 1
 # The cause of a failed attempt is free text; it must never be what fills META.
 LAST_ERROR_CHARACTERS: Final = 500
-_HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
+_HEX: Final = r"(?:[0-9a-f]{2})+"
 _FIELDS: Final = frozenset({"version", "intents", "partitions", "encrypted", "machineCheck"})
 
 
@@ -121,7 +121,7 @@ def _decode_intent(entry: object) -> Intent:
 
 def _decode_check(fields: dict[str, object]) -> MachineCheck:
     salt, mac = _text(fields.get("salt"), "machineCheck's salt"), _text(fields.get("mac"), "machineCheck's mac")
-    if _HEX.fullmatch(salt) is None or _HEX.fullmatch(mac) is None:
+    if re.fullmatch(_HEX, salt) is None or re.fullmatch(_HEX, mac) is None:
         raise _damaged("machineCheck is not hexadecimal")
     return MachineCheck(salt, mac)
 

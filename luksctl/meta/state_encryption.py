@@ -28,7 +28,7 @@ from luksctl.model.config import (
 from luksctl.secret import Secret
 
 _LAST_PCR: Final = 23
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE: Final = "[\ud800-\udfff]"
 
 _NOT_JSON: Final = object()
 
@@ -107,7 +107,7 @@ def _decode_source(fields: _Fields, slot: int, *, legacy: bool) -> KeySource:
         passphrase = _text(_object(fields["keystatic"], "KeyStatic"), "keydata")
         if not passphrase:
             raise _bad(f"the static key of slot {slot} has no passphrase")
-        return StaticKey(Secret.take(bytearray(_LONE_SURROGATE.sub("\ufffd", passphrase), "utf-8")))
+        return StaticKey(Secret.take(bytearray(re.sub(_LONE_SURROGATE, "\ufffd", passphrase), "utf-8")))
     if fields.get("keynodeid") is not None:
         _object(fields["keynodeid"], "KeyNodeID")
         return NodeIdKey()
@@ -115,7 +115,7 @@ def _decode_source(fields: _Fields, slot: int, *, legacy: bool) -> KeySource:
         endpoint = _text(_object(fields["keykms"], "KeyKMS"), "kmsendpoint")
         if not endpoint:
             raise _bad(f"the kms key of slot {slot} has no endpoint")
-        return KmsKey(_LONE_SURROGATE.sub("\ufffd", endpoint))
+        return KmsKey(re.sub(_LONE_SURROGATE, "\ufffd", endpoint))
     if fields.get("keytpm") is not None:
         return _decode_tpm(_object(fields["keytpm"], "KeyTPM"), slot, legacy=legacy)
     raise _bad(f"the key of slot {slot} is of no known kind")

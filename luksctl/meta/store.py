@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from typing import Final, final
 
 from luksctl.errors import Busy, MetaError
-from luksctl.meta import adv, record, state_encryption_text
+from luksctl.meta import adv, record
 from luksctl.meta.facts import facts_of
-from luksctl.meta.image import EMPTY_COPY, REGIONS, REST_OFFSET, Image, Write, read_image
-from luksctl.meta.lock import LockMode, locked
+from luksctl.meta.image import REGIONS, REST_OFFSET, UNUSED_REGION, Image, Region, Write, read_image
 from luksctl.meta.medium import Medium, create_image
-from luksctl.meta.tags import tag_name
 from luksctl.model.config import META_SIZE_BYTES, VolumeEncryption
 from luksctl.model.meta import TAG_LUKSCTL, TAG_STATE_ENCRYPTION, MetaFacts, MetaState, NodeRecord
+from luksctl.secret import wipe
 
 _LOCK_TIMEOUT_S: Final = 10.0
 _UNREADABLE_HINT: Final = "keep the partition as it is, and put its 1 MiB back from a copy"
@@ -84,11 +83,14 @@ class AdvStore:
             if encryption is None:
                 self._apply(image, image.deleting(TAG_STATE_ENCRYPTION))
                 return
+            # Not at the top: a boot that finds all in order neither locks nor writes META, and its start is timed.
+            from luksctl.meta import state_encryption_text  # noqa: PLC0415
+
             value = state_encryption_text.encode(encryption)
             try:
                 self._apply(image, image.setting(TAG_STATE_ENCRYPTION, value))
             finally:
-                value[:] = bytes(len(value))
+                wipe(value)
 
     # ---- tags -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +144,7 @@ class AdvStore:
 
     def _look_again(self, image: Image) -> Image:
         try:
-            with self._locked(LockMode.SHARED):
+            with self._locked(shared=True):
                 again = self._read()
         except Busy as error:
             return image.with_note(error.cause)
@@ -157,8 +159,15 @@ class AdvStore:
             return Image(
                 MetaState.UNREADABLE, f"{self._path} has {size_bytes} bytes, and META has exactly {META_SIZE_BYTES}"
             )
-        first, second, rest = self._medium.read(REGIONS)
-        return read_image(first, second, rest)
+        first, second, last = self._medium.read(REGIONS)
+        return read_image(first, second, last, self._read_unused)
+
+    def _read_unused(self) -> Region:
+        try:
+            (region,) = self._medium.read((UNUSED_REGION,))
+        except MetaError:
+            return None
+        return region
 
     def _expect_readable(self, image: Image, operation: str) -> None:
         if image.state is MetaState.ABSENT:
@@ -171,10 +180,10 @@ class AdvStore:
 
     @contextmanager
     def _changing(self, operation: str) -> Iterator[Image]:
-        with self._locked(LockMode.EXCLUSIVE):
+        with self._locked(shared=False):
             image = self._read()
             if image.state is MetaState.ABSENT and self._create:
-                create_image(self._path, EMPTY_COPY * 2 + bytes(META_SIZE_BYTES - REST_OFFSET))
+                create_image(self._path, bytes(adv.encode({})) * 2 + bytes(META_SIZE_BYTES - REST_OFFSET))
                 image = self._read()
             try:
                 self._expect_readable(image, operation)
@@ -200,17 +209,21 @@ class AdvStore:
                 put(write.offset_bytes, write.data)
 
     @contextmanager
-    def _locked(self, mode: LockMode) -> Iterator[None]:
+    def _locked(self, *, shared: bool) -> Iterator[None]:
+        from luksctl.meta.lock import LockMode, locked  # noqa: PLC0415  # see write_state_encryption
+
         sidecar = not self._medium.is_block_device()
         if sidecar and os.path.realpath(self._lock_path) == os.path.realpath(self._path):
             # Making the image renames a new file into its place: a lock on the old one would guard nothing.
             raise MetaError(f"{self._path} cannot be its own lock", volume="META", operation="lock")
-        create = sidecar and mode is LockMode.EXCLUSIVE
-        with locked(self._lock_path, mode, timeout_s=self._lock_timeout_s, create=create):
+        mode = LockMode.SHARED if shared else LockMode.EXCLUSIVE
+        with locked(self._lock_path, mode, timeout_s=self._lock_timeout_s, create=sidecar and not shared):
             yield
 
 
 def _no_such_tag(tag: int, operation: str) -> MetaError:
+    from luksctl.meta.tags import tag_name  # noqa: PLC0415  # see write_state_encryption
+
     name = tag_name(tag)
     known = f"tag 0x{tag:02x} ({name})" if name else f"tag 0x{tag:02x}"
     return MetaError(f"META has no {known}", volume="META", operation=operation, hint="luksctl meta list")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import re
 from collections.abc import Callable, Iterator
 from typing import Final, final
 
@@ -21,7 +20,8 @@ from luksctl.secret import Secret
 
 _SALT_BYTES: Final = 16
 _MAC_BYTES: Final = 2
-_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_FIELD_DIGITS: Final = [8, 4, 4, 4, 12]
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
 # How many bytes the first three fields of a UUID have: SMBIOS before 2.6 and since disagree on their order.
 _SWAPPED_FIELDS: Final = 3
 _OVERRIDE_WARNING: Final = (
@@ -126,9 +126,9 @@ def _low_entropy(uuid: str) -> bool:
 
 def _byte_orders(uuid: str) -> tuple[str, ...]:
     """Return `uuid`, and with the bytes of its first three fields reversed where that is another UUID."""
-    if _UUID.fullmatch(uuid) is None:
-        return (uuid,)
     fields = uuid.split("-")
+    if [len(field) for field in fields] != _FIELD_DIGITS or not _HEX_DIGITS.issuperset("".join(fields)):
+        return (uuid,)
     swapped = "-".join(
         [bytes.fromhex(field)[::-1].hex() for field in fields[:_SWAPPED_FIELDS]] + fields[_SWAPPED_FIELDS:]
     )

@@ -335,6 +335,7 @@ class Unreadable(Medium):
         ({0}, MetaState.SECOND_ONLY),
         ({COPY}, MetaState.FIRST_ONLY),
         ({0, COPY}, MetaState.UNREADABLE),
+        ({MIB - 4096}, MetaState.OK),
         ({2 * COPY}, MetaState.OK),
     ],
 )
@@ -348,7 +349,24 @@ def test_a_bad_sector_costs_one_copy(image: Path, bad: set[int], state: MetaStat
 def test_a_disk_that_gives_nothing_is_an_error(image: Path) -> None:
     """No region can be read."""
     with pytest.raises(MetaError, match="Input/output error"):
-        store_of(image, Unreadable(str(image), {0, COPY, 2 * COPY})).load()
+        store_of(image, Unreadable(str(image), {0, COPY, MIB - 4096})).load()
+
+
+@pytest.mark.parametrize("bad", [COPY, 2 * COPY, MIB - 4096])
+def test_blank_is_only_what_was_read_whole(image: Path, bad: int) -> None:
+    """Zeros beside a bad sector may be what is left of anything."""
+    image.write_bytes(bytes(MIB))
+    assert store_of(image).load().state is MetaState.BLANK
+    assert store_of(image, Unreadable(str(image), {bad})).load().state is MetaState.UNREADABLE
+
+
+@pytest.mark.parametrize("place", [2 * COPY, MIB - 4096, MIB - 1025])
+def test_blank_is_zero_between_the_copies_and_the_end(image: Path, place: int) -> None:
+    """One byte anywhere in the part that nobody uses, and META was written by somebody."""
+    data = bytearray(MIB)
+    data[place] = 1
+    image.write_bytes(data)
+    assert store_of(image).load().state is MetaState.UNREADABLE
 
 
 def test_a_failing_change_writes_nothing(image: Path) -> None:
