@@ -11,11 +11,13 @@ from luksctl.cli.console import Console
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser, split_words
 from luksctl.cli.sources import read_config
-from luksctl.cli.volumes import volumes_of
+from luksctl.cli.volumes import MANAGED, volumes_of
 from luksctl.errors import Degraded, DeviceError, UsageError
 from luksctl.model.config import Settings
 from luksctl.node.enable import Outcome, Target, enable, start
+from luksctl.node.expected import expected_encrypted
 from luksctl.node.node import Paths
+from luksctl.value import replace
 from luksctl.wiring import unit_host
 
 _HOOK: Final = "luksctl-boot"
@@ -87,13 +89,20 @@ def show(outcome: Outcome, console: Console) -> None:
 
 
 def _expected(named: tuple[str, ...] | None, target: Target) -> tuple[str, ...] | None:
-    """Return the volumes that must be encrypted; None where neither an option nor a config says so."""
+    """Return the volumes that must be encrypted; None where neither an option nor a config says so.
+
+    Only the option takes back what was recorded: the config in /etc may be an old one, and the one in STATE rules.
+    """
     if named is not None:
         return volumes_of(named) if split_words(named) else ()
     path = target.root + target.paths.machine_config
     if not os.path.exists(path):
         return None
-    return tuple(volume for volume, _ in read_config(path).encryption)
+    recorded = expected_encrypted(
+        replace(target.paths, expected_encrypted=target.root + target.paths.expected_encrypted)
+    )
+    wanted = {volume for volume, _ in read_config(path).encryption}
+    return tuple(volume for volume in MANAGED if volume in recorded | wanted)
 
 
 def _hook() -> str:

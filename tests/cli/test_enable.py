@@ -134,3 +134,28 @@ def test_a_directory_in_use_is_not_hidden(root: Path, capsys: pytest.CaptureFixt
     (root / "system/state/left-over").touch()
     assert _enable(root) == 9
     assert "left-over" in capsys.readouterr().err
+
+
+def test_an_old_config_in_etc_takes_no_expectation_back(root: Path) -> None:
+    """The config in STATE rules, so the one in /etc may be stale; only --encrypted makes the record shorter."""
+    config, record = root / "etc/luksctl/machine.yaml", root / "etc/luksctl/expected.json"
+    config.parent.mkdir(parents=True)
+    try:
+        config.write_text(encrypted(), encoding="utf-8")
+        _enable(root)
+        config.write_text("machine: {}\n", encoding="utf-8")
+        _enable(root)
+        assert json.loads(record.read_text(encoding="utf-8"))["encrypted"] == ["EPHEMERAL", "STATE"]
+        _enable(root, "--encrypted", "STATE")
+        assert json.loads(record.read_text(encoding="utf-8"))["encrypted"] == ["STATE"]
+        _enable(root, "--encrypted", "")
+        assert json.loads(record.read_text(encoding="utf-8"))["encrypted"] == []
+    finally:
+        _restore(root)
+
+
+def test_a_relative_hook_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A service takes an absolute path only; code 64, and nothing was written."""
+    assert main(("enable", "--root", str(root), "--program", "bin/luksctl-boot")) == 64
+    assert "absolute path" in capsys.readouterr().err
+    assert _tree(root) == {}
