@@ -69,6 +69,8 @@ from luksctl.value import frozen, replace
 
 # A plain EPHEMERAL leaves this much free behind its filesystem, so that it can be encrypted in place later.
 PLAIN_TAIL_BYTES = 32 * MIB
+# Their keys are random, and what recovers them is kept in the header; the other kinds make the same key again.
+_KINDS_WITH_TOKEN = frozenset({KeyKind.KMS, KeyKind.TPM})
 _MOUNTABLE = frozenset({"xfs", "ext2", "ext3", "ext4", "btrfs"})
 _ERASE_HINT = "if its content may go: luksctl install --erase on its disk, or zero both ends of the partition by name"
 
@@ -210,7 +212,8 @@ def _format_encrypted(
     steps.append(FormatVolume(volume, device, intent.header_uuid, encryption, desired.policy.talos_readable))
     for key in encryption.keys:
         steps.append(AddKeyslot(volume, device, key.slot, kdf_for(key, desired.policy.kdf)))
-        steps.append(WriteToken(volume, device, key.slot))
+        if key.kind in _KINDS_WITH_TOKEN:
+            steps.append(WriteToken(volume, device, key.slot))
         steps.append(ProveKey(volume, device, key, required))
     if volume == STATE:
         steps.append(WriteStateEncryption(volume, encryption))
