@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
-from luksctl.cryptsetup.library import require
 from luksctl.errors import DeviceError
 from luksctl.model.probe import PartitionEntry, Signature
 from luksctl.value import frozen
@@ -122,6 +121,8 @@ def _open(path: str) -> Iterator[int]:
 def _probe(fd: int, subject: str, offset_bytes: int = 0, size_bytes: int = 0) -> Iterator[BlkidProbe]:
     probe = lib.blkid_new_probe()
     if not probe:
+        from luksctl.cryptsetup.library import require  # noqa: PLC0415  # only where something is missing
+
         require("blkid_new_probe")
         raise MemoryError
     try:

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, final
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import ProgressCallback
 from luksctl.cryptsetup.failure import Operation
-from luksctl.cryptsetup.formatting import FormatParameters, format_device
-from luksctl.cryptsetup.handle import LUKS2, Handle, make_handle
-from luksctl.cryptsetup.header import Header
+from luksctl.cryptsetup.handle import ANY_SLOT, LUKS2, Handle, make_handle
 from luksctl.cryptsetup.header_image import HeaderImage
 from luksctl.cryptsetup.kdf import CHEAP_DIGEST, DEFAULT_BOUNDS, KdfBounds
-from luksctl.cryptsetup.keyslots import ANY_SLOT, Keyslots
-from luksctl.cryptsetup.mappings import Mappings
 from luksctl.cryptsetup.passing import chars_of
-from luksctl.cryptsetup.tokens import Tokens
-from luksctl.cryptsetup.wiping import WipePattern, wipe_range
 from luksctl.secret import Secret
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import CryptDevice, Out
+    from luksctl.cryptsetup.formatting import FormatParameters
+    from luksctl.cryptsetup.header import Header
+    from luksctl.cryptsetup.keyslots import Keyslots
+    from luksctl.cryptsetup.mappings import Mappings
     from luksctl.cryptsetup.reencryption import Reencryption
+    from luksctl.cryptsetup.tokens import Tokens
+    from luksctl.cryptsetup.wiping import WipePattern
 
 
 @final
@@ -36,13 +36,9 @@ class Device:
     library's own log lines.
     """
 
-    __slots__ = ("_handle", "header", "keyslots", "mappings", "tokens")
+    __slots__ = ("_handle",)
 
     _handle: Handle
-    header: Header
-    keyslots: Keyslots
-    mappings: Mappings
-    tokens: Tokens
 
     def __init__(self) -> None:
         raise TypeError("a Device comes from Device.open, blank, detached, from_copy or active")
@@ -51,10 +47,6 @@ class Device:
     def _make(cls, handle: Handle) -> Device:
         device = object.__new__(cls)
         device._handle = handle
-        device.header = Header(handle)
-        device.keyslots = Keyslots(handle)
-        device.mappings = Mappings(handle)
-        device.tokens = Tokens(handle)
         return device
 
     @classmethod
@@ -122,10 +114,39 @@ class Device:
             raise
         return cls._make(handle)
 
+    # The milliseconds of a boot are counted: it pays for the parts that it uses, when it uses them.
+
+    @property
+    def header(self) -> Header:
+        """Return what reads and changes the header as a whole."""
+        from luksctl.cryptsetup.header import Header  # noqa: PLC0415
+
+        return Header(self._handle)
+
+    @property
+    def keyslots(self) -> Keyslots:
+        """Return what reads and changes the keyslots."""
+        from luksctl.cryptsetup.keyslots import Keyslots  # noqa: PLC0415
+
+        return Keyslots(self._handle)
+
+    @property
+    def mappings(self) -> Mappings:
+        """Return what opens and closes."""
+        from luksctl.cryptsetup.mappings import Mappings  # noqa: PLC0415
+
+        return Mappings(self._handle)
+
+    @property
+    def tokens(self) -> Tokens:
+        """Return what reads and writes the tokens."""
+        from luksctl.cryptsetup.tokens import Tokens  # noqa: PLC0415
+
+        return Tokens(self._handle)
+
     @property
     def reencryption(self) -> Reencryption:
         """Return what re-encrypts this device."""
-        # The boot hook never re-encrypts, and its milliseconds are counted: it does not pay for the import.
         from luksctl.cryptsetup.reencryption import Reencryption  # noqa: PLC0415
 
         return Reencryption(self._handle)
@@ -157,6 +178,8 @@ class Device:
 
         Everything in the header area is lost. Cut: zeros, random bytes without a header, or one or two copies.
         """
+        from luksctl.cryptsetup.formatting import format_device  # noqa: PLC0415  # as the parts above
+
         format_device(self._handle, parameters, volume_key)
 
     def test_key(self, key: Secret, *, slot: int | None = None) -> int:
@@ -230,4 +253,6 @@ class Device:
 
         An exception in `progress`, or Ctrl-C, stops it and is raised. Cut: part of it is overwritten (crypt_wipe).
         """
+        from luksctl.cryptsetup.wiping import wipe_range  # noqa: PLC0415  # as the parts above
+
         wipe_range(self._handle, pattern, offset_bytes, length_bytes, progress)

@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,13 +16,13 @@ from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import CallState, ProgressCallback, thread_state
 from luksctl.cryptsetup.failure import Operation, check
 from luksctl.cryptsetup.kdf import Kdf, KdfBounds, pbkdf_parameters
-from luksctl.cryptsetup.library import require
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Chars, CryptDevice, Null, Out
     from luksctl.cryptsetup._libcryptsetup import Handle as UserData
 
 LUKS2: Final = b"LUKS2"
+ANY_SLOT: Final = lib.CRYPT_ANY_SLOT
 # Every libcryptsetup has it: if it is missing, the library itself is.
 _BASIC: Final = "crypt_init"
 _Arguments = ParamSpec("_Arguments")
@@ -35,6 +34,8 @@ def _release(pointer: CryptDevice, state: CallState, path: str, owned_fds: tuple
     for fd in owned_fds:
         os.close(fd)
     if forgotten:
+        import warnings  # noqa: PLC0415  # a boot forgets none, and its start is timed
+
         warnings.warn(f"the libcryptsetup handle of {path} was never closed", ResourceWarning, stacklevel=2)
 
 
@@ -129,7 +130,7 @@ class Handle:
             self._busy = False
         self._state.finish()
         if rc == -errno.ENOSYS:
-            require(getattr(function, "__name__", _BASIC))
+            self.require(getattr(function, "__name__", _BASIC))
         return check(rc, operation, self._state.log())
 
     def change(
@@ -162,7 +163,7 @@ class Handle:
 
     def require(self, function: str) -> None:
         """Raise MissingFunction unless the library has `function`."""
-        require(function)
+        _require(function)
 
     def set_kdf(self, kdf: Kdf) -> None:
         """Set what the next keyslot or digest written by this handle costs; never benchmarks.
@@ -201,7 +202,7 @@ def run_without_handle(operation: Operation, call: Callable[[], int]) -> int:
     rc = call()
     state.finish()
     if rc == -errno.ENOSYS:
-        require(_BASIC)
+        _require(_BASIC)
     return check(rc, operation, state.log())
 
 
@@ -217,6 +218,12 @@ def make_handle(
             os.close(fd)
         raise
     return Handle(out[0], operation.subject, bounds, owned_fds)
+
+
+def _require(function: str) -> None:
+    from luksctl.cryptsetup.library import require  # noqa: PLC0415  # only where something is missing
+
+    require(function)
 
 
 def optional_text(text: str | None) -> bytes | Null:

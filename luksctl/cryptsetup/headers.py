@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from luksctl.cryptsetup.device import Device
-from luksctl.cryptsetup.formatting import FormatParameters
 from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS, KdfBounds
-from luksctl.cryptsetup.mappings import ActivateFlag, deactivate
 from luksctl.errors import CryptsetupError
 from luksctl.model import probe
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
@@ -39,6 +37,8 @@ class LuksHeaders:
 
     def format(self, device: probe.Device, how: HeaderFormat, volume_key: Secret) -> None:
         """Write a new header without keyslots. Cut: zeros, random bytes, or one or two copies."""
+        from luksctl.cryptsetup.formatting import FormatParameters  # noqa: PLC0415  # a boot's start is timed
+
         metadata_size_bytes = _TALOS_METADATA_BYTES if how.talos_readable else _LARGE_METADATA_BYTES
         parameters = FormatParameters(
             cipher=how.encryption.cipher or DEFAULT_CIPHER,
@@ -75,6 +75,8 @@ class LuksHeaders:
 
     def activate(self, device: probe.Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
         """Open as /dev/mapper/`mapped_name` from a checked copy of the header. Writes nothing."""
+        from luksctl.cryptsetup.mappings import ActivateFlag  # noqa: PLC0415  # first the key, which may take long
+
         flags = ActivateFlag.named(how.options)
         if how.allow_discards:
             flags |= ActivateFlag.ALLOW_DISCARDS
@@ -85,6 +87,8 @@ class LuksHeaders:
 
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""
+        from luksctl.cryptsetup.mappings import deactivate  # noqa: PLC0415  # as format
+
         deactivate(mapped_name)
 
     def clear_subsystem(self, device: probe.Device) -> None:

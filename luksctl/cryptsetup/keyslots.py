@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, Final, final
+from typing import Any, final
 
 from luksctl.cryptsetup._libcryptsetup import lib
-from luksctl.cryptsetup.handle import LUKS2, Handle
+from luksctl.cryptsetup.handle import ANY_SLOT, LUKS2, Handle
 from luksctl.cryptsetup.kdf import Kdf
 from luksctl.cryptsetup.passing import chars_of, optional_chars_of
 from luksctl.secret import Secret
-
-ANY_SLOT: Final = lib.CRYPT_ANY_SLOT
 
 
 class KeyslotStatus(IntEnum):

@@ -10,9 +10,8 @@ from typing import Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.failure import Operation
-from luksctl.cryptsetup.handle import Handle, make_handle, run_without_handle
+from luksctl.cryptsetup.handle import ANY_SLOT, Handle, make_handle, run_without_handle
 from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS
-from luksctl.cryptsetup.keyslots import ANY_SLOT
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.errors import CryptsetupError
 from luksctl.secret import Secret

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import ProgressCallback
-from luksctl.cryptsetup.handle import Handle
+from luksctl.cryptsetup.handle import ANY_SLOT, Handle
 from luksctl.cryptsetup.kdf import CHEAP_DIGEST
-from luksctl.cryptsetup.keyslots import ANY_SLOT
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.secret import Secret
 from luksctl.value import frozen

@@ -6,10 +6,8 @@ import os
 import time
 from typing import Final, final
 
-from luksctl.devices.programs import Program, locate, run
 from luksctl.devices.tree import BlockTree
 
-SYSTEMCTL: Final = Program("systemctl", "systemd")
 # A unit we start may wait for its own deadline first.
 _UNIT_TIMEOUT_S: Final = 600.0
 
@@ -33,15 +31,15 @@ class RunningSystem:
 
     def start_unit(self, unit: str) -> None:
         """Start a unit and wait for it; DeviceError with systemd's words when it fails."""
-        run([locate(SYSTEMCTL), "start", unit], timeout_s=_UNIT_TIMEOUT_S)
+        _systemctl("start", unit)
 
     def reset_failed(self, unit: str) -> None:
         """Forget that a unit failed; a unit that never failed is fine."""
-        run([locate(SYSTEMCTL), "reset-failed", "--", f"{unit}*"], timeout_s=_UNIT_TIMEOUT_S)
+        _systemctl("reset-failed", "--", f"{unit}*")
 
     def reload_units(self) -> None:
         """Have systemd read its unit files again."""
-        run([locate(SYSTEMCTL), "daemon-reload"], timeout_s=_UNIT_TIMEOUT_S)
+        _systemctl("daemon-reload")
 
     def memory_kib(self) -> int:
         """Return the machine's memory."""
@@ -59,3 +57,10 @@ class RunningSystem:
     def sleep(self, seconds: float) -> None:
         """Wait."""
         time.sleep(seconds)
+
+
+def _systemctl(*arguments: str) -> None:
+    # Not at the top: the hook starts no unit, and its start is timed.
+    from luksctl.devices.programs import Program, locate, run  # noqa: PLC0415
+
+    run([locate(Program("systemctl", "systemd")), *arguments], timeout_s=_UNIT_TIMEOUT_S)

@@ -59,11 +59,11 @@ def back_off(timeouts: Timeouts) -> Iterator[float]:
 
 def until(node: Node, deadline: Deadline, attempt: Callable[[], Result]) -> Result:
     """Return what `attempt` returns, trying again after transient errors until `deadline`; then the last error."""
-    for wait_s in back_off(node.settings.timeouts):
+    waits = back_off(node.settings.timeouts)
+    while True:
         try:
             return attempt()
         except TRANSIENT:
             if deadline.left_s <= 0:
                 raise
-        node.system.sleep(min(wait_s, deadline.left_s))
-    raise AssertionError("back_off never ends")
+        node.system.sleep(min(next(waits), deadline.left_s))

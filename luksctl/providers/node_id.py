@@ -7,7 +7,6 @@ the short hash that messages show.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import os
 from collections.abc import Callable, Iterator
 from typing import Final, final
@@ -40,6 +39,8 @@ def make_machine_check(uuid: str) -> MachineCheck:
 
 def matches(check: MachineCheck, uuid: str) -> bool:
     """Tell whether `check` was made for `uuid`, in either byte order."""
+    import hmac  # noqa: PLC0415  # as _mac
+
     macs = [_mac(check.salt, order) for order in _byte_orders(uuid)]
     return any(hmac.compare_digest(mac.encode(), check.mac.encode()) for mac in macs)
 
@@ -145,6 +146,8 @@ def _bytes(uuid: str) -> bytes:
 
 
 def _mac(salt: str, uuid: str) -> str:
+    import hmac  # noqa: PLC0415  # a key that opens needs none, and the start of a boot is timed
+
     return hmac.new(salt.encode(), _bytes(uuid), hashlib.sha256).digest()[:_MAC_BYTES].hex()
 
 
