@@ -57,13 +57,13 @@ OPEN = replace(MAPPING, signature=Signature("xfs", usage="filesystem"))
 PLAIN = FilesystemFound(DEVICE, Signature("xfs", usage="filesystem"))
 OK = MetaFacts(MetaState.OK)
 OURS = NodeRecord(partitions=((STATE, PARTUUID),), encrypted=(STATE,))
-SLOT_STEPS = ["AddKeyslot", "WriteToken", "ProveKey"]
 TAIL = ["WriteIntent", "MakeFilesystem", "WriteIntent", "FinishVolume", "ConcludeFormat"]
 FORMAT_STATE = [
     *["MakeKey"] * 2,
     "WriteIntent",
     "FormatVolume",
-    *SLOT_STEPS * 2,
+    *["AddKeyslot", "ProveKey"],  # a static key has no token
+    *["AddKeyslot", "WriteToken", "ProveKey"],
     "WriteStateEncryption",
     "OpenVolume",
     *TAIL,
