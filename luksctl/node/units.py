@@ -74,8 +74,8 @@ WantedBy=local-fs.target
 
 _MOUNT_OPTIONS: Final = {STATE: ("nosuid,nodev,noexec,nofail", "0700"), EPHEMERAL: ("nofail", "0755")}
 _PLAIN: Final = frozenset(ascii_letters + digits + ":_")
-# The service's own deadlines end it; systemd's is only there for a hook that hangs.
-_HANG_MARGIN_S: Final = 120
+# The service's own deadlines end it, after a mkfs that may take ten minutes; systemd's is for a hook that hangs.
+_HANG_MARGIN_S: Final = 720
 
 
 @frozen

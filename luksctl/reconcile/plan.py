@@ -72,6 +72,9 @@ PLAIN_TAIL_BYTES = 32 * MIB
 # Their keys are random, and what recovers them is kept in the header; the other kinds make the same key again.
 _KINDS_WITH_TOKEN = frozenset({KeyKind.KMS, KeyKind.TPM})
 _MOUNTABLE = frozenset({"xfs", "ext2", "ext3", "ext4", "btrfs"})
+_ANOTHER_HINT = (
+    "put the recorded disk back; if this one replaces it for good: luksctl meta delete 0xe0 forgets what was"
+)
 _ERASE_HINT = "if its content may go: luksctl install --erase on its disk, or zero both ends of the partition by name"
 
 
@@ -104,7 +107,9 @@ def _steps(case: _Case, observed: Observed) -> tuple[Step, ...]:
             raise DeviceMissing(f"no device found ({sought})", hint="luksctl install DISK, or name it in the settings")
         case Ambiguous(candidates, reason):
             named = ", ".join(candidates)
-            raise AmbiguousDevice(f"{reason}: {named}", hint="name the right disk or device in the settings")
+            another = len(candidates) == 1  # one device, and not the one that was recorded
+            hint = _ANOTHER_HINT if another else "name the right disk or device in the settings"
+            raise AmbiguousDevice(f"{reason}: {named}", hint=hint)
         case Blank(device):
             intent = _first_intent(case, device)
             return _format(case, device, intent, mapping=None, torn=False)
@@ -190,6 +195,12 @@ def _format_plain(
     return (announce, *clear, make, *forget, ConcludeFormat(volume, device.identity, encrypted=False))
 
 
+def _who_expects_encryption(desired: DesiredVolume, meta: MetaFacts) -> str | None:
+    if desired.volume in meta.record.encrypted or (desired.volume == STATE and _tag9_expects_encryption(meta)):
+        return "META"
+    return "what luksctl enable recorded" if desired.expect_encrypted else None
+
+
 def _tag9_expects_encryption(meta: MetaFacts) -> bool:
     """Tell whether tag 9 says that STATE is encrypted; one that cannot be parsed may well say so."""
     return meta.state_encryption is not None or meta.tag9_problem is not None
@@ -254,11 +265,12 @@ def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
             f"encrypted, is unreadable ({case.meta.problem}); not mounted",
             hint="luksctl meta list",
         )
-    expected = desired.expect_encrypted or desired.volume in case.meta.record.encrypted
-    if expected or (desired.volume == STATE and _tag9_expects_encryption(case.meta)):
+    expecting = _who_expects_encryption(desired, case.meta)
+    if expecting is not None:
         raise Refused(
-            f"{found.device.path} holds a plain {kind} filesystem where META expects an encrypted volume; not mounted",
-            hint="find out who replaced it; luksctl meta list shows what META expects",
+            f"{found.device.path} holds a plain {kind} filesystem where {expecting} expects an encrypted volume; "
+            "not mounted",
+            hint="find out who replaced it; luksctl status shows what was expected",
         )
     if kind not in _MOUNTABLE:
         raise NotBlank(f"{found.device.path} holds {kind}, which is no filesystem for it; nothing was touched")
