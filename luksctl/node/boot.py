@@ -168,27 +168,34 @@ def _effective_config(node: Node) -> tuple[MachineConfig, tuple[str, ...], str |
         return outside, (), "STATE is not mounted, so this config may only open"
     if stat.S_IMODE(os.stat(directory).st_mode) != _STATE_MODE:
         os.chmod(directory, _STATE_MODE)
-    config, notes = _settle_config(node, directory)
-    return config, (*notes, *follow_state(node, config)), None
-
-
-def _settle_config(node: Node, directory: str) -> tuple[MachineConfig, tuple[str, ...]]:
     stored = stored_config(directory)
     if stored is None:
-        first = outside_config(node)
-        if first is None:
-            raise Maintenance(
-                "STATE holds no machine config, and none is at hand", volume=STATE, hint=_MAINTENANCE_HINT
-            )
-        store_config(directory, first)
-        return first, (f"stored the config of {first.source} in STATE",)
+        return _first_config(node, directory)
+    return stored, (*_ignored(node, stored), *follow_state(node, stored)), None
+
+
+def _first_config(node: Node, directory: str) -> tuple[MachineConfig, tuple[str, ...], str | None]:
+    """Store the outside config in a STATE that has none, unless none of its keys opens STATE: it is not this node's."""
+    first = outside_config(node)
+    if first is None:
+        raise Maintenance("STATE holds no machine config, and none is at hand", volume=STATE, hint=_MAINTENANCE_HINT)
+    findings = follow_state(node, first)
+    if findings:
+        notes = (f"{first.source} was not stored in STATE, which none of its keys opens", *findings)
+        return first, notes, "it is not STATE's own, so it may only open"
+    store_config(directory, first)
+    return first, (f"stored the config of {first.source} in STATE",), None
+
+
+def _ignored(node: Node, stored: MachineConfig) -> tuple[str, ...]:
+    """Say what is left of configs outside STATE, which has its own."""
     try:
         outside = outside_config(node)
     except ConfigError as problem:
-        return stored, (f"a config outside STATE is wrong and was ignored: {problem}",)
-    if outside is not None and outside.text != stored.text:
-        return stored, (f"{outside.source} differs from STATE's own config and was ignored",)
-    return stored, ()
+        return (f"a config outside STATE is wrong and was ignored: {problem}",)
+    if outside is None or outside.text == stored.text:
+        return ()
+    return (f"{outside.source} differs from STATE's own config and was ignored",)
 
 
 def follow_state(node: Node, config: MachineConfig) -> tuple[str, ...]:
