@@ -58,18 +58,27 @@ def read_settings(path: str | None = None) -> Settings:
 
 
 class LocatedMeta:
-    """The MetaStore port over wherever META is now; it is looked for at every call and never remembered."""
+    """The MetaStore port over wherever META is now; the device is looked for at every call and never remembered."""
 
     def __init__(self, settings: Settings, disks: SystemDisks, lock_dir: str) -> None:
         self._settings = settings
         self._disks = disks
         self._lock_dir = lock_dir
+        self._latest: MetaFacts | None = None
 
     def load(self) -> MetaFacts:
         """Read META; ABSENT where nothing answers to it.
 
         UNREADABLE where more than one thing does, or none of it can be read: it may announce anything.
         """
+        self._latest = facts = self._load()
+        return facts
+
+    def latest(self) -> MetaFacts:
+        """Return what the last `load` said: what the running attempt goes by, without reading META for each key."""
+        return self._latest or self.load()
+
+    def _load(self) -> MetaFacts:
         found = self._find()
         match found:
             case Missing(sought):
@@ -196,7 +205,7 @@ def _node_id_provider(meta: LocatedMeta) -> NodeIdProvider:
     from luksctl.providers.node_id import NodeIdProvider  # noqa: PLC0415
     from luksctl.providers.smbios import SmbiosUuid  # noqa: PLC0415
 
-    facts = meta.load()
+    facts = meta.latest()
     return NodeIdProvider(SmbiosUuid(), override=facts.uuid_override, machine_check=facts.record.machine_check)
 
 

@@ -8,10 +8,12 @@ from typing import cast
 import pytest
 
 from luksctl.devices.disks import SystemDisks
+from luksctl.meta.store import AdvStore
 from luksctl.model.config import Settings
-from luksctl.model.meta import MetaState
+from luksctl.model.meta import TAG_UUID_OVERRIDE, MetaState
 from luksctl.model.observed import Ambiguous, Missing
 from luksctl.model.probe import Device
+from luksctl.units import MIB
 from luksctl.wiring import LocatedMeta
 
 
@@ -58,3 +60,16 @@ def test_a_meta_that_is_not_there_is_absent() -> None:
     """It may still come, and says what was looked for."""
     facts = _meta(Missing("a partition labelled 'META'")).load()
     assert (facts.state, facts.problem) == (MetaState.ABSENT, "no device found (a partition labelled 'META')")
+
+
+def test_keys_go_by_what_was_read_last(tmp_path: Path) -> None:
+    """What a plan was made from is what its keys are made from; the next look reads META anew."""
+    image = tmp_path / "META"
+    store = AdvStore(str(image), f"{image}.lock", create=True)
+    store.write_tag(TAG_UUID_OVERRIDE, b"before")
+    meta = _meta(Device(str(image), MIB, image=True))
+    assert meta.latest().uuid_override == "before"
+    store.write_tag(TAG_UUID_OVERRIDE, b"after")
+    assert meta.latest().uuid_override == "before"
+    assert meta.load().uuid_override == "after"
+    assert meta.latest().uuid_override == "after"

@@ -18,7 +18,7 @@ T = TypeVar("T")
 Check = Callable[[T], tuple[str, str | None] | None]
 
 # No leading zeros, and no more digits than any field of ours could use.
-_WHOLE: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,18})|0o[0-7]{1,18}|0x[0-9a-fA-F]{1,15}")
+_WHOLE: Final = r"[-+]?(?:0|[1-9][0-9]{0,18})|0o[0-7]{1,18}|0x[0-9a-fA-F]{1,15}"
 _QUOTE_IT: Final = "write it in quotes to make it text"
 
 
@@ -188,7 +188,7 @@ class Block:
         if not isinstance(node, ScalarNode) or node.tag != TAG_WHOLE:
             self.report.error(line, path, f"must be a whole number, not {kind_of(node)}")
             return None
-        if _WHOLE.fullmatch(node.value):
+        if re.fullmatch(_WHOLE, node.value):
             return int(node.value, 0)
         leading_zero = node.value.lstrip("+-").startswith("0")
         hint = "to some readers a leading zero makes it octal; write it without" if leading_zero else None

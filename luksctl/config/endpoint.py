@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_ENDPOINT: Final = re.compile(
+_ENDPOINT: Final = (
     r"(?:(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://)?"
     r"(?P<host>[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
@@ -15,7 +15,7 @@ _ENDPOINT: Final = re.compile(
 
 def endpoint_problem(endpoint: str) -> str | None:
     """Return why `endpoint` cannot be parsed, or None when it can: `[scheme://]host[:port]`, a path is ignored."""
-    match = _ENDPOINT.fullmatch(endpoint)
+    match = re.fullmatch(_ENDPOINT, endpoint)
     if match is None:
         return "not an endpoint"
     port = match["port"]

@@ -16,7 +16,7 @@ from luksctl.value import frozen
 SYSTEM_VOLUMES: Final = (STATE, EPHEMERAL, "IMAGECACHE", "ETCD", "CRI", "KUBELET", "LOG")
 _SECTION: Final = "systemDiskEncryption"
 _V1ALPHA1_VOLUMES: Final = {"state": STATE, "ephemeral": EPHEMERAL}
-_USER_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,34}")
+_USER_NAME: Final = r"[A-Za-z0-9-]{1,34}"
 # The volume's name, which is also its partition label, is the document's name behind this.
 _NAME_PREFIX: Final = {"VolumeConfig": "", "UserVolumeConfig": "u-", "RawVolumeConfig": "r-", "SwapVolumeConfig": "s-"}
 
@@ -92,5 +92,5 @@ def _check_name(root: Block, kind: str) -> None:
         if name not in SYSTEM_VOLUMES:
             hint = did_you_mean(name, SYSTEM_VOLUMES) or f"known: {', '.join(SYSTEM_VOLUMES)}"
             root.error("name", f"there is no system volume {name!r}", hint)
-    elif _USER_NAME.fullmatch(name) is None:
+    elif re.fullmatch(_USER_NAME, name) is None:
         root.error("name", f"{name!r} is no volume name", "use 1 to 34 of A-Z, a-z, 0-9 and -")

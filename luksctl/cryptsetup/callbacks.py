@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -69,22 +69,23 @@ class CallState:
         return Log(tuple(line for _, line in self.lines), next(errors, None))
 
 
-class _ThreadState(threading.local):
-    def __init__(self) -> None:
-        self.state = CallState()
-
-
-_THREAD: Final = _ThreadState()
+# One for each thread that ever made such a call, by the thread's number: whoever has the number later goes on with it.
+# `threading` itself would cost every start half a millisecond.
+_STATES: Final[dict[int, CallState]] = {}
 
 
 def thread_state() -> CallState:
     """Return the CallState of calls without a handle in this thread."""
-    return _THREAD.state
+    number = get_ident()
+    state = _STATES.get(number)
+    if state is None:
+        state = _STATES[number] = CallState()
+    return state
 
 
 def _state_of(userdata: Handle) -> CallState:
     if not userdata:
-        return _THREAD.state
+        return thread_state()
     state = ffi.from_handle(userdata)
     assert isinstance(state, CallState)
     return state
@@ -92,7 +93,7 @@ def _state_of(userdata: Handle) -> CallState:
 
 def _keep_error(_kind: type[BaseException], value: BaseException, trace: object) -> None:
     userdata = trace.tb_frame.f_locals["usrptr"] if isinstance(trace, TracebackType) else None
-    state = _THREAD.state if userdata is None else _state_of(userdata)
+    state = thread_state() if userdata is None else _state_of(userdata)
     state.error = value
 
 

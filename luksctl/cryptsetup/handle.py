@@ -6,8 +6,8 @@ import errno
 import functools
 import json
 import os
-import threading
 import weakref
+from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, final
@@ -75,7 +75,7 @@ class Handle:
         self.bounds = bounds
         self.in_memory = bool(owned_fds)
         self._pointer = pointer
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._busy = False
         self._metadata: dict[str, Any] | None = None
         self._state = CallState()
@@ -108,7 +108,7 @@ class Handle:
 
     def _check_free(self) -> None:
         # Freeing or using it while C works on it, without the GIL, would be a use after free.
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             raise RuntimeError(f"the libcryptsetup handle of {self.path} belongs to another thread")
         if self._busy:
             raise RuntimeError(f"the libcryptsetup handle of {self.path} is at work: not from a callback")

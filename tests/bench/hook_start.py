@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
-from luksctl.boot import hook
-from luksctl.cryptsetup import handle
-from luksctl.model.config import META, STATE, ByImage, Settings, VolumeSettings
-from luksctl.node.boot import open_volume
-from luksctl.node.node import Paths
-from luksctl.node.waiting import boot_deadline
-from luksctl.wiring import build_node, read_settings
+from luksctl.boot import start
+
+if TYPE_CHECKING:
+    from luksctl.model.config import Settings
 
 
 class Reached(BaseException):
@@ -25,7 +22,11 @@ class Reached(BaseException):
 
 def run(case: str, directory: str) -> None:
     """Open STATE as `directory` describes it (tests.bench.images) until libcryptsetup is called, then raise Reached."""
-    settings = read_settings(f"{directory}/luksctl.yaml") if case == "config" else _settings(directory)
+    hook = start.load()
+    # After the hook, and nothing that it does not load itself.
+    from luksctl.node.node import Paths  # noqa: PLC0415
+
+    settings = hook.read_settings(f"{directory}/luksctl.yaml") if case == "config" else _settings(directory)
     paths = Paths(
         run_dir=f"{directory}/run",
         machine_config=f"{directory}/machine.yaml",
@@ -33,17 +34,21 @@ def run(case: str, directory: str) -> None:
         expected_encrypted=f"{directory}/expected.json",
     )
     _stop_at_first_call()
-    node = build_node(settings, hook.announce, paths)
-    open_volume(node, STATE, boot_deadline(node))
+    node = hook.build_node(settings, hook.announce, paths)
+    hook.open_volume(node, "STATE", hook.boot_deadline(node))
 
 
 def _settings(directory: str) -> Settings:
     """Return what the defaults are on a node with disks."""
-    return Settings(tuple((name, VolumeSettings(ByImage(f"{directory}/{name}"))) for name in (META, STATE)))
+    from luksctl.model.config import ByImage, Settings, VolumeSettings  # noqa: PLC0415  # as above
+
+    return Settings(tuple((name, VolumeSettings(ByImage(f"{directory}/{name}"))) for name in ("META", "STATE")))
 
 
 def _stop_at_first_call() -> None:
-    prepare: Any = handle.prepare_library
+    from luksctl.cryptsetup import handle  # noqa: PLC0415  # as above
+
+    prepare = handle.prepare_library
 
     def stop() -> None:
         prepare()
@@ -53,7 +58,8 @@ def _stop_at_first_call() -> None:
     handle.prepare_library = stop  # type: ignore[assignment]
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the case and the directory that the command line names; ends the process at the call."""
     try:
         run(sys.argv[1], sys.argv[2])
     except Reached:

@@ -50,7 +50,7 @@ int crypt_keyslot_max(const char *type) { return 32; }
 """
 
 _IMPORT_ONLY = """
-import luksctl.cryptsetup.device, luksctl.cryptsetup.blkid
+import luksctl.cryptsetup.device, luksctl.cryptsetup.keyslots, luksctl.cryptsetup.blkid
 def opened():
     return [name for name in ("libcryptsetup", "libblkid") if name + ".so" in open("/proc/self/maps").read()]
 print(opened())

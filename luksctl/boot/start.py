@@ -1,0 +1,23 @@
+"""Where `luksctl-boot` begins: its modules are loaded without a search for garbage, of which an import leaves none."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from types import ModuleType
+
+
+def load() -> ModuleType:
+    """Load the boot hook and all that it needs, and set it apart from what may become garbage later."""
+    gc.disable()
+    from luksctl.boot import hook  # noqa: PLC0415  # what this module is for
+
+    gc.freeze()
+    gc.enable()
+    return hook
+
+
+def run() -> int:
+    """Run the hook and return its exit code."""
+    exit_code: int = load().run(sys.argv[1:])
+    return exit_code
