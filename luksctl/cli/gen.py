@@ -67,6 +67,7 @@ def _kinds(words: Sequence[str]) -> tuple[KeyKind, ...]:
 
 def _write(path: str, text: bytes) -> None:
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
         raise Refused(f"{path} exists; nothing was written", hint="name another file, or remove this one") from error

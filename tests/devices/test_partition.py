@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +11,16 @@ import pytest
 from luksctl.devices import partition
 from luksctl.devices.layout import LINUX_FILESYSTEM_TYPE
 from luksctl.devices.locks import device_lock
-from luksctl.devices.medium import blank_ranges, is_zero, open_medium, read
+from luksctl.devices.medium import blank_ranges, open_medium, read
 from luksctl.devices.mkfs import MKFS_EXT4, make_filesystem
 from luksctl.devices.partition import SFDISK, Installer
 from luksctl.devices.programs import locate, run
-from luksctl.devices.tree import BlockTree
 from luksctl.errors import Busy, DeviceError, DeviceMissing, NotBlank, Refused, UsageError
 from luksctl.model.config import Filesystem
 from luksctl.model.probe import Device, PartitionEntry
 from luksctl.units import MIB
 from luksctl.value import replace
-from tests.devices.fake_tree import BLKID, FakeTree, make_image, needs, needs_root, read_signature, read_table
+from tests.devices.fake_tree import BLKID, FakeTree, make_image, needs, read_signature, read_table
 
 SIZE = 600 * MIB
 
@@ -278,34 +275,3 @@ def test_image_that_is_too_small_is_refused(installer: Installer, tmp_path: Path
     """400 MiB do not hold an encrypted EPHEMERAL."""
     with pytest.raises(Refused, match="at least 512 MiB"):
         installer.install(make_image(tmp_path / "small", 400 * MIB))
-
-
-@pytest.fixture
-def loop(image: str) -> Iterator[str]:
-    """Provide the image, with one old partition, as a loop device whose partitions the kernel reads."""
-    run([locate(SFDISK), "--quiet", image], stdin="label: gpt\nsize=1MiB, name=OLD\n", timeout_s=30)
-    command = ["/sbin/losetup", "--partscan", "--find", "--show", image]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        pytest.skip(f"no loop device to be had: {done.stderr.strip()}")
-    device = done.stdout.strip()
-    try:
-        if not os.path.exists(f"/sys/class/block/{os.path.basename(device)}p1"):
-            pytest.skip("this kernel reads no GPT from loop devices")
-        yield device
-    finally:
-        subprocess.run(["/sbin/losetup", "--detach", device], check=True)
-
-
-@needs_root
-def test_kernel_knows_the_partitions_when_install_returns(loop: str) -> None:
-    """On a real block device the new partitions have nodes, and the old one is gone."""
-    tree = BlockTree()
-    done = Installer(tree, read_signature, read_table, lock_timeout_s=10).install(loop, erase=loop)
-    block = tree.at(loop)
-    assert block is not None
-    seen = tree.partitions(block.name)
-    assert [(p.label, p.offset_bytes, p.size_bytes) for p in seen] == [
-        (p.name, p.offset_bytes, p.size_bytes) for p in done.partitions
-    ]
-    assert all(is_zero(p.node, p.size_bytes) for p in seen)
