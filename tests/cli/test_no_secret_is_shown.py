@@ -175,7 +175,7 @@ def test_no_step_of_a_whole_format_shows_a_key(desk: Desk, capsys: pytest.Captur
 
 def test_a_generated_passphrase_stands_in_the_config_alone(desk: Desk) -> None:
     """Written to a file, it is on neither stream; as JSON it is not either."""
-    path = desk.directory / "made.yaml"
+    path = desk.directory / "etc" / "made.yaml"
     answers = [desk.run("gen", "config", "--keys", "static", "-o", str(path))]  # in a directory not there before
     line = next(line for line in path.read_text(encoding="utf-8").splitlines() if "passphrase:" in line)
     secret = line.split("passphrase:")[1].strip(" '\"{}")
