@@ -14,10 +14,14 @@ from rig.machine import Machine
 from rig.spec import MachineSpec
 from rig.writelog import WriteLog, read_log, replay
 
-# The cheapest KDF there is: nothing here is about its cost, and each cut is followed by two formats.
-CONFIG = config(encrypted("STATE", "slot: 0, nodeID: {}"), encrypted("EPHEMERAL", "slot: 0, nodeID: {}")).replace(
-    "32MiB", "32KiB"
+# The cheapest KDF there is: nothing here is about its cost, and each cut is followed by a format. One filesystem of
+# each kind, on a small disk: every cut is an image of its own.
+CONFIG = (
+    config(encrypted("STATE", "slot: 0, nodeID: {}"), encrypted("EPHEMERAL", "slot: 0, nodeID: {}"))
+    .replace("32MiB", "32KiB")
+    .replace("kdf:", "filesystems: {EPHEMERAL: ext4}\nkdf:")
 )
+DISK_MIB = 192
 
 # Runs one stage of the boot, and after each step waits until the rig has noted how far the disk's write log got.
 DRIVER = """
@@ -115,7 +119,7 @@ def _drive(machine: Machine, disk: Disk, volume: str, seen: list[StepEnd]) -> No
 
 def record_first_boot(directory: Path) -> FirstBoot:
     """Do a first boot with every write logged, and note where each step ended."""
-    disk = Shelf(directory).talos("logged", log_writes=True)
+    disk = Shelf(directory).talos("logged", DISK_MIB, log_writes=True)
     seen: list[StepEnd] = []
     with Machine(node_spec(MachineSpec(disks=(disk,)), CONFIG), "first boot") as node:
         node.restore()
