@@ -60,7 +60,7 @@ unit: venv ## tests/: the real libcryptsetup on image files, no root, no network
 .PHONY: vm-test
 vm-test: venv vm-packages ## vm-tests/: stories in virtual machines, with dm-crypt, systemd and power cuts
 	$(say) 'stories in virtual machines, $(GUESTS) at a time'
-	@$(pytest) vm-tests -v -n $(GUESTS) --dist loadfile $(ARGS)
+	@$(pytest) vm-tests -v -n $(GUESTS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: bench
 bench: venv ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some
