@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import mmap
 import os
-import weakref
 from types import TracebackType
-from typing import Final, final
+
+from luksctl.hints import Final, final
 
 # MAP_LOCKED is not exported by the mmap module of Python 3.11; the value holds on x86, arm, arm64, riscv and s390.
 _MAP_LOCKED: Final = 0x2000
@@ -50,15 +50,16 @@ class Secret:
     `close()`, or `close()` raises BufferError and the bytes are already zero.
     """
 
-    __slots__ = ("__weakref__", "_finalizer", "_length", "_memory")
+    __slots__ = ("__weakref__", "_closed", "_length", "_memory")
 
     def __init__(self, length: int) -> None:
         """Allocate `length` (at least 1) zero bytes."""
+        self._closed = True
         if length < 1:
             raise ValueError("a secret has at least one byte")
         self._length = length
         self._memory = _map_memory(length)
-        self._finalizer = weakref.finalize(self, _wipe, self._memory, length)
+        self._closed = False
 
     @classmethod
     def take(cls, source: bytes | bytearray | memoryview) -> Secret:
@@ -97,7 +98,7 @@ class Secret:
     @property
     def closed(self) -> bool:
         """Tell whether the bytes are gone, also where a view that was not released kept the memory mapped."""
-        return not self._finalizer.alive
+        return self._closed
 
     def view(self) -> memoryview:
         """Return the bytes, writable and uncopied; use it in a `with`."""
@@ -107,7 +108,12 @@ class Secret:
 
     def close(self) -> None:
         """Zero and unmap the bytes; a second call does nothing."""
-        self._finalizer()
+        if not self._closed:
+            self._closed = True
+            _wipe(self._memory, self._length)
+
+    def __del__(self) -> None:
+        self.close()
 
     def __enter__(self) -> Secret:
         return self

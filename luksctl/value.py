@@ -8,7 +8,8 @@ Creating an instance is a little slower, which nothing here does often.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar, dataclass_transform
+
+from luksctl.hints import Any, NoReturn, TypeVar, dataclass_transform
 
 Class = TypeVar("Class", bound=type)
 Instance = TypeVar("Instance")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 from luksctl.cryptsetup import blkid
 from luksctl.cryptsetup.headers import LuksHeaders
@@ -16,6 +15,7 @@ from luksctl.devices.find import Finder
 from luksctl.devices.system import RunningSystem
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import AmbiguousDevice, ConfigError, MetaError, Problem
+from luksctl.hints import TYPE_CHECKING
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import META, ByImage, ConfiguredKey, KeyKind, Settings, VolumeEncryption
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord

@@ -17,7 +17,7 @@ from luksctl.model.meta import MetaFacts
 from luksctl.node.node import Paths
 from luksctl.node.units import unit_files
 
-HOOK = "/usr/bin/luksctl-boot"
+HOOK = ("/usr/bin/python3", "-I", "-S", "/opt/luksctl/luksctl/boot/program.py")
 CONFIG_PATH = "/etc/luksctl/machine.yaml"
 CHEAP_POLICY = """\
 ---

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Final
 
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
 from luksctl.cli.sources import read_config
+from luksctl.hints import Final
 from luksctl.node.apply_config import Condition, apply_config
 
 _SAID: Final = {

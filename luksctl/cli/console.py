@@ -9,7 +9,8 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+
+from luksctl.hints import TextIO
 
 
 def printable(text: str) -> str:

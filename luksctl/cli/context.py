@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from luksctl.cli.console import Console
 from luksctl.errors import Refused, UsageError
+from luksctl.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from luksctl.model.config import Settings

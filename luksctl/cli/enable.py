@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from typing import Final
 
+import luksctl
 from luksctl.cli.console import Console
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser, split_words
 from luksctl.cli.sources import read_config
 from luksctl.cli.volumes import MANAGED, volumes_of
-from luksctl.errors import Degraded, DeviceError, UsageError
+from luksctl.errors import Degraded, UsageError
 from luksctl.model.config import Settings
 from luksctl.node.enable import Outcome, Target, enable, start
 from luksctl.node.expected import expected_encrypted
 from luksctl.node.node import Paths
 from luksctl.value import replace
 from luksctl.wiring import unit_host
-
-_HOOK: Final = "luksctl-boot"
 
 
 def configure(parser: Parser) -> None:
@@ -32,7 +30,7 @@ def configure(parser: Parser) -> None:
         text="never mount these plain; without it, what the machine config in /etc/luksctl encrypts",
     )
     parser.add_argument(
-        "--program", metavar="PATH", help=f"the boot hook as units call it (default: {_HOOK} beside us)"
+        "--program", metavar="PATH", help="the boot hook as units call it (default: this luksctl's, by its Python)"
     )
     parser.add_flag("start", text="mount the volumes now (default; not with --root)", default=True)
 
@@ -44,10 +42,10 @@ def add_root(parser: Parser) -> None:
 
 def run(arguments: Namespace, context: Context) -> int:
     """Enable, and say what is less safe than it should be."""
-    program = arguments.program or _hook()
-    if not os.path.isabs(program):
-        raise UsageError(f"--program takes an absolute path, not {program!r}", hint="luksctl enable --program /PATH")
-    target = target_of(arguments.root, context, program=program)
+    named: str | None = arguments.program
+    if named is not None and not os.path.isabs(named):
+        raise UsageError(f"--program takes an absolute path, not {named!r}", hint="luksctl enable --program /PATH")
+    target = target_of(arguments.root, context, program=_hook() if named is None else (named,))
     host = unit_host()
     outcome = enable(target, host, encrypted=_expected(arguments.encrypted, target))
     if arguments.start and not target.root:
@@ -56,7 +54,7 @@ def run(arguments: Namespace, context: Context) -> int:
     return Degraded.exit_code if outcome.problems else 0
 
 
-def target_of(root: str, context: Context, *, program: str = "") -> Target:
+def target_of(root: str, context: Context, *, program: tuple[str, ...] = ()) -> Target:
     """Return where to write; settings below `root` count for what is written there."""
     below = "" if root in ("", "/") else os.path.abspath(root)
     settings_below = below + Settings().path
@@ -105,10 +103,7 @@ def _expected(named: tuple[str, ...] | None, target: Target) -> tuple[str, ...] 
     return tuple(volume for volume in MANAGED if volume in recorded | wanted)
 
 
-def _hook() -> str:
-    """Return the absolute path of the boot hook, installed beside this program or beside the interpreter."""
-    for beside in (sys.argv[0], sys.executable):
-        path = os.path.join(os.path.dirname(os.path.abspath(beside)), _HOOK)
-        if os.access(path, os.X_OK):
-            return path
-    raise DeviceError(f"{_HOOK} is not installed beside luksctl", hint="luksctl enable --program PATH")
+def _hook() -> tuple[str, ...]:
+    """Return the command line of this luksctl's hook: by this interpreter, with nothing that is installed beside."""
+    package = os.path.dirname(os.path.abspath(luksctl.__file__))
+    return (sys.executable, "-I", "-S", os.path.join(package, "boot", "program.py"))

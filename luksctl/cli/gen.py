@@ -6,13 +6,13 @@ import os
 import secrets
 from argparse import Namespace
 from collections.abc import Sequence
-from typing import Final
 
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
 from luksctl.config.spelling import did_you_mean
 from luksctl.config.template import DEFAULT_KMS_ENDPOINT, generate_machine_config
 from luksctl.errors import DeviceError, Refused, UsageError
+from luksctl.hints import Final
 from luksctl.model.config import KeyKind
 
 _PASSPHRASE_BYTES: Final = 32

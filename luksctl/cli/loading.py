@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from importlib import import_module
-from typing import Protocol, cast
 
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
 from luksctl.cli.verbs import Verb
+from luksctl.hints import Protocol, cast
 
 
 class VerbModule(Protocol):

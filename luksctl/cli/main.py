@@ -7,7 +7,6 @@ import os
 import sys
 from argparse import REMAINDER, Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
 
 from luksctl.cli.console import Console
 from luksctl.cli.context import Context
@@ -15,6 +14,7 @@ from luksctl.cli.loading import load
 from luksctl.cli.parser import Parser, add_common, verb_parser
 from luksctl.cli.verbs import VERBS, overview, verb_of
 from luksctl.errors import ConfigError, DeviceError, LuksctlError, UsageError
+from luksctl.hints import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from luksctl.node.node import Paths

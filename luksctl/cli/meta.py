@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from typing import Final
 
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
 from luksctl.errors import UsageError
+from luksctl.hints import Final
 from luksctl.meta.store import AdvStore
 from luksctl.meta.tags import describe_tag, parse_tag, tag_name
 from luksctl.model.meta import TAG_LUKSCTL, TAG_STATE_ENCRYPTION, TAG_UUID_OVERRIDE

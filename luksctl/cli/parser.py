@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NoReturn
 
 from luksctl.cli.verbs import Verb
 from luksctl.errors import UsageError
+from luksctl.hints import Any, Final, NoReturn
 
 EVERYWHERE: Final = (0, 1, 64)
 _BOOLEANS: Final = {"true": "--", "false": "--no-"}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, assert_never
-
+from luksctl.hints import Final, assert_never
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
 from luksctl.model.intent import FormatPhase
 from luksctl.model.step import (

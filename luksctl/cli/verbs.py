@@ -6,8 +6,8 @@ docs/verbs.md repeats the table, and a test compares the two.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from luksctl.cli.parser import split_words
 from luksctl.errors import UsageError
+from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, STATE
 
 MANAGED: Final = (STATE, EPHEMERAL)

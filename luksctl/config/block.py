@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar, final
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -12,6 +11,7 @@ from luksctl.config.nodes import is_null, join, kind_of, pairs
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
 from luksctl.config.yamltext import TAG_FLAG, TAG_TEXT, TAG_WHOLE, line_of
+from luksctl.hints import Final, TypeVar, final
 
 T = TypeVar("T")
 # Looks at one element of a list and returns what is wrong with it, and a hint.

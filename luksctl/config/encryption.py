@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from luksctl.config.block import Block
 from luksctl.config.forms import Form
 from luksctl.config.keys import read_keys
 from luksctl.config.spelling import did_you_mean
+from luksctl.hints import Final
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, PERFORMANCE_OPTIONS, VolumeEncryption
 
 BLOCK_SIZES_BYTES: Final = (512, 1024, 2048, 4096)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from luksctl.hints import Final
 from luksctl.model.config import KeyKind
 from luksctl.value import frozen
 

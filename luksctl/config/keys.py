@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from luksctl.config.block import Block
 from luksctl.config.endpoint import endpoint_problem
 from luksctl.config.forms import ONLY_IN_VOLUME_CONFIG, Form
+from luksctl.hints import Final
 from luksctl.model.config import (
     MAX_SLOT,
     STATE,

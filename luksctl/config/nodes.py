@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from luksctl.config.yamltext import TAG_FLAG, TAG_FLOAT, TAG_NULL, TAG_TEXT, TAG_WHOLE
+from luksctl.hints import Final
 
 _MERGE_KEY: Final = "<<"
 _KINDS: Final = {

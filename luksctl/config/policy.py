@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, TypeVar
 
 from luksctl.config.block import Block
 from luksctl.config.spelling import did_you_mean
+from luksctl.hints import Final, TypeVar
 from luksctl.model.config import (
     CHEAPEST_KDF,
     DEFAULT_KDF,

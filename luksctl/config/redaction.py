@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Final
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
@@ -12,6 +11,7 @@ from luksctl.config.nodes import is_merge_key
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
 from luksctl.config.yamltext import BYTE_ORDER_MARK, decode, load_documents
+from luksctl.hints import Final
 
 REDACTED: Final = "REDACTED"
 _KEY_LIST: Final = "keys"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import final
-
 from luksctl.errors import ConfigError, Problem
+from luksctl.hints import final
 
 
 @final

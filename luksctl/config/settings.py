@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from yaml.nodes import MappingNode
 
 from luksctl.config.block import Block
@@ -11,6 +9,7 @@ from luksctl.config.nodes import is_null, kind_of
 from luksctl.config.report import Report
 from luksctl.config.split import refuse_duplicate_keys
 from luksctl.config.yamltext import decode, line_of, load_documents
+from luksctl.hints import Final
 from luksctl.model.config import (
     EPHEMERAL,
     META,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+
+from luksctl.hints import Final
 
 _LONGEST: Final = 40  # no known word is longer; keeps the table below small for any input
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from luksctl.config import policy
@@ -12,6 +10,7 @@ from luksctl.config.nodes import is_merge_key, is_null, join, kind_of
 from luksctl.config.report import Report
 from luksctl.config.spelling import nearest
 from luksctl.config.yamltext import decode, line_of, load_documents
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 TALOS_API_VERSION: Final = "v1alpha1"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from luksctl.errors import UsageError
+from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, STATE, KeyKind
 
 DEFAULT_KMS_ENDPOINT: Final = "https://kms.example.com:4050"

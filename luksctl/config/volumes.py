@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from luksctl.config.block import Block
 from luksctl.config.encryption import read_encryption
 from luksctl.config.forms import V1ALPHA1, VOLUME_CONFIG
 from luksctl.config.spelling import did_you_mean
 from luksctl.config.split import Document
+from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, STATE, VolumeEncryption
 from luksctl.value import frozen
 

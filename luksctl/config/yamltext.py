@@ -7,7 +7,6 @@ deeply nested input. Nodes keep their marks: `index` counts characters of `decod
 from __future__ import annotations
 
 import re
-from typing import Final
 
 from yaml._yaml import CParser
 from yaml.composer import ComposerError
@@ -18,6 +17,7 @@ from yaml.reader import ReaderError
 from yaml.resolver import BaseResolver
 
 from luksctl.config.report import Report
+from luksctl.hints import Final
 
 TAG_TEXT: Final = "tag:yaml.org,2002:str"
 TAG_NULL: Final = "tag:yaml.org,2002:null"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.errors import DeviceError
+from luksctl.hints import TYPE_CHECKING, Final
 from luksctl.model.probe import PartitionEntry, Signature
 from luksctl.value import frozen
 

@@ -13,10 +13,10 @@ from __future__ import annotations
 from _thread import get_ident
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.failure import Log
+from luksctl.hints import TYPE_CHECKING, Final
 from luksctl.value import frozen
 
 if TYPE_CHECKING:

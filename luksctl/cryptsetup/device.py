@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import ProgressCallback
@@ -14,6 +13,7 @@ from luksctl.cryptsetup.handle import ANY_SLOT, LUKS2, Handle, make_handle
 from luksctl.cryptsetup.header_image import HeaderImage
 from luksctl.cryptsetup.kdf import CHEAP_DIGEST, DEFAULT_BOUNDS, KdfBounds
 from luksctl.cryptsetup.passing import chars_of
+from luksctl.hints import TYPE_CHECKING, final
 from luksctl.secret import Secret
 
 if TYPE_CHECKING:

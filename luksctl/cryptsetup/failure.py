@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Final
 
 from luksctl.errors import CryptsetupError, SlotPassphraseRejected
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 

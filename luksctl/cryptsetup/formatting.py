@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.handle import LUKS2, Handle, optional_text
 from luksctl.cryptsetup.kdf import CHEAP_DIGEST, Pbkdf2Cost
 from luksctl.cryptsetup.passing import optional_chars_of
+from luksctl.hints import Final
 from luksctl.model.config import DEFAULT_CIPHER
 from luksctl.secret import Secret
 from luksctl.value import frozen

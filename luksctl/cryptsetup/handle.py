@@ -6,16 +6,15 @@ import errno
 import functools
 import json
 import os
-import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import CallState, ProgressCallback, thread_state
 from luksctl.cryptsetup.failure import Operation, check
 from luksctl.cryptsetup.kdf import Kdf, KdfBounds, pbkdf_parameters
+from luksctl.hints import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, final
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Chars, CryptDevice, Null, Out
@@ -26,17 +25,6 @@ ANY_SLOT: Final = lib.CRYPT_ANY_SLOT
 # Every libcryptsetup has it: if it is missing, the library itself is.
 _BASIC: Final = "crypt_init"
 _Arguments = ParamSpec("_Arguments")
-
-
-def _release(pointer: CryptDevice, state: CallState, path: str, owned_fds: tuple[int, ...], *, forgotten: bool) -> None:
-    lib.crypt_free(pointer)
-    state.begin()  # the library may have logged into it until now, so it lives as long as the handle
-    for fd in owned_fds:
-        os.close(fd)
-    if forgotten:
-        import warnings  # noqa: PLC0415  # a boot forgets none, and its start is timed
-
-        warnings.warn(f"the libcryptsetup handle of {path} was never closed", ResourceWarning, stacklevel=2)
 
 
 @functools.cache
@@ -59,10 +47,10 @@ class Handle:
     __slots__ = (
         "__weakref__",
         "_busy",
-        "_finalizer",
+        "_closed",
         "_metadata",
+        "_owned_fds",
         "_pointer",
-        "_release",
         "_state",
         "_thread",
         "bounds",
@@ -79,14 +67,14 @@ class Handle:
         self._busy = False
         self._metadata: dict[str, Any] | None = None
         self._state = CallState()
-        self._release = functools.partial(_release, pointer, self._state, path, owned_fds)
-        self._finalizer = weakref.finalize(self, self._release, forgotten=True)
+        self._owned_fds = owned_fds
+        self._closed = False
         lib.crypt_set_log_callback(pointer, lib.luksctl_on_log, self._state.userdata)
 
     @property
     def closed(self) -> bool:
         """Tell whether the handle was given back."""
-        return not self._finalizer.alive
+        return self._closed
 
     @property
     def pointer(self) -> CryptDevice:
@@ -103,8 +91,21 @@ class Handle:
         """Free the handle; a second call does nothing. RuntimeError where it may not be used either."""
         if not self.closed:
             self._check_free()
-        if self._finalizer.detach() is not None:
-            self._release(forgotten=False)
+            self._release()
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._release()
+            import warnings  # noqa: PLC0415  # a boot forgets none, and its start is timed
+
+            warnings.warn(f"the libcryptsetup handle of {self.path} was never closed", ResourceWarning, stacklevel=2)
+
+    def _release(self) -> None:
+        self._closed = True
+        lib.crypt_free(self._pointer)
+        self._state.begin()  # the library may have logged into it until now, so it lives as long as the handle
+        for fd in self._owned_fds:
+            os.close(fd)
 
     def _check_free(self) -> None:
         # Freeing or using it while C works on it, without the GIL, would be a use after free.

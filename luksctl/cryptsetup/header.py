@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from enum import IntFlag
-from typing import TYPE_CHECKING, Any, Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.handle import LUKS2, Handle
 from luksctl.cryptsetup.mappings import ActivateFlag
+from luksctl.hints import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import Chars

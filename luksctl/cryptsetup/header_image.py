@@ -5,14 +5,13 @@ libcryptsetup writes while it loads a header whose copies differ. Loading the im
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Container
-from typing import Final
 
 from luksctl.cryptsetup.metadata import parse_metadata
 from luksctl.cryptsetup.ondisk import Pread, read_copies
 from luksctl.errors import DeviceError
+from luksctl.hints import Final
 from luksctl.model.header import HeaderCopies, LuksHeader
 from luksctl.units import MIB
 from luksctl.value import field, frozen
@@ -70,7 +69,7 @@ def _copy_header(pread: Pread, size_bytes: int, slots: Container[int] | None) ->
     # The very bytes that were checked: whoever writes to the device meanwhile changes nothing about them.
     pieces = [(offset, data) for offset, data in read if start <= offset < start + best.header_size_bytes]
     try:
-        metadata = parse_metadata(json.loads(best.json))
+        metadata = parse_metadata(best.json)
     except RecursionError as error:  # it was parsed before, where there was more of the stack left
         raise DeviceError("the header is nested too deeply", operation="copy the header") from error
     begin = 2 * best.header_size_bytes

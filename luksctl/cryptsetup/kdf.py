@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.errors import KdfOutOfBounds
+from luksctl.hints import TYPE_CHECKING, Any, Final, assert_never
 from luksctl.model.config import KdfCost
 from luksctl.units import GIB, KIB
 from luksctl.value import frozen

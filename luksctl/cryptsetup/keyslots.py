@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Any, final
 
 from luksctl.cryptsetup._libcryptsetup import lib
 from luksctl.cryptsetup.handle import ANY_SLOT, LUKS2, Handle
 from luksctl.cryptsetup.kdf import Kdf
 from luksctl.cryptsetup.passing import chars_of, optional_chars_of
+from luksctl.hints import Any, final
 from luksctl.secret import Secret
 
 

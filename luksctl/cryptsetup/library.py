@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+from _thread import start_new_thread
 from enum import IntEnum
 from errno import ENOSYS
-from typing import Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.errors import DeviceError, MissingFunction
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 OLDEST_SUPPORTED: Final = "2.4"
@@ -89,6 +90,14 @@ def missing(function: LibraryFunction) -> MissingFunction:
         errno=ENOSYS,
         hint=f"install {package} {function.since} or newer",
     )
+
+
+def open_ahead() -> None:
+    """Have another thread open libcryptsetup, for those who have something else to load; a failure is the next call's.
+
+    Opening takes no Python, so both go on at once; a call that needs the library meanwhile waits for it.
+    """
+    start_new_thread(lib.crypt_set_debug_level, (lib.CRYPT_DEBUG_NONE,))  # what prepare_library sets again
 
 
 def open_library(library: Library, soname: str | None = None) -> None:

@@ -6,7 +6,6 @@ import errno
 import os
 from collections.abc import Iterable
 from enum import IntEnum, IntFlag
-from typing import Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.failure import Operation
@@ -14,6 +13,7 @@ from luksctl.cryptsetup.handle import ANY_SLOT, Handle, make_handle, run_without
 from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.errors import CryptsetupError
+from luksctl.hints import Final, final
 from luksctl.secret import Secret
 from luksctl.value import frozen
 

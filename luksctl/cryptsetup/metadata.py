@@ -1,13 +1,14 @@
 """The JSON area of a LUKS2 header as facts (LUKS2 On-Disk Format Specification 1.1, section 3).
 
-`parse_metadata` takes the area as `json.loads` gave it, from anyone; what does not fit is a ValueError that says where.
+`parse_metadata` takes text from anyone; what does not fit is a ValueError that says where.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from typing import Any, Final
 
+from luksctl.hints import Any, Final
 from luksctl.model.config import MAX_SLOT
 from luksctl.model.header import Keyslot, Segment, Token
 from luksctl.value import frozen
@@ -38,9 +39,13 @@ class Metadata:
     keyslots_size_bytes: int
 
 
-def parse_metadata(document: object) -> Metadata:
-    """Return the facts of a JSON area; ValueError where something is missing, of a wrong type, or out of range."""
-    root = _Place(document, "")
+@functools.lru_cache(maxsize=4)
+def parse_metadata(text: str) -> Metadata:
+    """Return the facts of a JSON area; ValueError where something is missing, of a wrong type, or out of range.
+
+    A boot sees the same text in both copies, and each several times, so the latest ones are remembered.
+    """
+    root = _Place(json.loads(text), "")
     keyslots = root.item("keyslots").numbered(MAX_SLOT)
     digests = root.item("digests").numbered(_MAX_NUMBER)
     config = root.item("config")

@@ -7,13 +7,12 @@ come from anyone: sizes are bounded before they are read, and whatever is wrong 
 from __future__ import annotations
 
 import hashlib
-import json
 import struct
 from collections.abc import Callable
-from typing import Final
 
 from luksctl.cryptsetup.metadata import parse_metadata
 from luksctl.errors import DeviceError
+from luksctl.hints import Final
 from luksctl.model.header import SECONDARY_OFFSETS, Copies, HeaderCopies, HeaderCopy, LuksHeader
 from luksctl.value import frozen
 
@@ -164,7 +163,7 @@ def _parse_json_area(area: bytes, binary: _Binary) -> LuksHeader:
         raise _Invalid("the JSON area does not end")
     try:
         text = text_bytes.decode("utf-8")
-        metadata = parse_metadata(json.loads(text))
+        metadata = parse_metadata(text)
     except (ValueError, RecursionError) as error:
         raise _Invalid(f"the JSON area cannot be read ({_first_line(error)})") from error
     return LuksHeader(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from luksctl.cryptsetup._libcryptsetup import ffi
+from luksctl.hints import TYPE_CHECKING
 from luksctl.secret import Secret
 
 if TYPE_CHECKING:

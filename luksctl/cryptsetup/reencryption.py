@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag, StrEnum
-from typing import TYPE_CHECKING, Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import ProgressCallback
 from luksctl.cryptsetup.handle import ANY_SLOT, Handle
 from luksctl.cryptsetup.kdf import CHEAP_DIGEST
 from luksctl.cryptsetup.passing import chars_of
+from luksctl.hints import TYPE_CHECKING, Final, final
 from luksctl.secret import Secret
 from luksctl.value import frozen
 

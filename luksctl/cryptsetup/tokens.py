@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final, final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.handle import LUKS2, Handle
+from luksctl.hints import Final, final
 
 ANY_TOKEN: Final = lib.CRYPT_ANY_TOKEN
 

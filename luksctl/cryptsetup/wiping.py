@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import ProgressCallback
 from luksctl.cryptsetup.handle import Handle
+from luksctl.hints import Final
 from luksctl.units import MIB
 
 _BLOCK_BYTES: Final = 1 * MIB

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, final
 
 from luksctl.devices.find import Finder, same_disk
 from luksctl.devices.locks import device_lock, volume_lock
@@ -12,6 +11,7 @@ from luksctl.devices.mapping import in_use, mapping
 from luksctl.devices.medium import is_zero, open_medium, size_of
 from luksctl.devices.probing import SignatureProbe
 from luksctl.devices.tree import BlockTree
+from luksctl.hints import TYPE_CHECKING, final
 from luksctl.model.config import ByLabel, Filesystem, Settings, VolumeSettings
 from luksctl.model.header import HeaderCopies
 from luksctl.model.observed import Ambiguous, Mapping, Missing

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from luksctl.devices.medium import Range, blank_ranges, open_device, size_of
 from luksctl.errors import DeviceError
+from luksctl.hints import Final
 from luksctl.units import MIB
 
 _ZEROS: Final = memoryview(bytes(MIB))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, assert_never
 
 from luksctl.devices import uevents
 from luksctl.devices.medium import size_of
 from luksctl.devices.probing import PartitionListing
 from luksctl.devices.tree import BlockDevice, BlockTree
 from luksctl.errors import DeviceError
+from luksctl.hints import Final, assert_never
 from luksctl.model.config import ByDevice, ByImage, ByLabel, Location
 from luksctl.model.observed import Ambiguous, Missing
 from luksctl.model.probe import Device, PartitionEntry

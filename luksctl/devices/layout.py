@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from luksctl.errors import Refused
+from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE, STATE_SIZE_BYTES
 from luksctl.units import KIB, MIB, format_size
 from luksctl.value import frozen

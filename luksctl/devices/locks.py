@@ -13,10 +13,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from luksctl.devices.medium import open_device
 from luksctl.errors import Busy, DeviceError
+from luksctl.hints import Final
 from luksctl.model.probe import Device
 
 LOCK_DIRECTORY: Final = "/run/luksctl"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from typing import Final
 
 from luksctl.devices.tree import BlockDevice, BlockTree
 from luksctl.errors import DeviceError
+from luksctl.hints import Final
 from luksctl.model.observed import Mapping
 from luksctl.model.probe import Device
 

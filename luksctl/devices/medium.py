@@ -15,9 +15,9 @@ import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, final
 
 from luksctl.errors import DeviceError, DeviceMissing
+from luksctl.hints import Final, final
 from luksctl.model.probe import BLANK_HEAD_BYTES, BLANK_TAIL_BYTES
 from luksctl.units import MIB
 from luksctl.value import frozen

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final, assert_never
 
 from luksctl.devices.medium import flush, size_of
 from luksctl.devices.probing import SignatureProbe
 from luksctl.devices.programs import Program, Progress, locate, run
 from luksctl.errors import DeviceError, NotBlank
+from luksctl.hints import Final, assert_never
 from luksctl.model.config import Filesystem
 from luksctl.units import KIB, MIB, format_size
 

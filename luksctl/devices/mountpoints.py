@@ -8,10 +8,10 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import DeviceError
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 # linux/fs.h: _IOR('f', 1, long) and _IOW('f', 2, long); the kernel reads and writes an int all the same.

@@ -19,7 +19,6 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from typing import Final
 
 from luksctl.devices import uevents
 from luksctl.devices.erase import erase as write_zeros
@@ -31,6 +30,7 @@ from luksctl.devices.probing import PartitionListing, SignatureProbe
 from luksctl.devices.programs import Program, locate, run
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import Busy, DeviceError, DeviceMissing, NotBlank, Refused, UsageError
+from luksctl.hints import Final
 from luksctl.model.probe import Device, PartitionEntry
 from luksctl.value import frozen
 

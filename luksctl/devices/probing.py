@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from luksctl.hints import Protocol
 from luksctl.model.probe import PartitionEntry, Signature
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
 
 from luksctl.errors import DeviceError
+from luksctl.hints import TYPE_CHECKING, Final
 from luksctl.value import frozen
 
 if TYPE_CHECKING:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Final, final
 
 from luksctl.devices.tree import BlockTree
+from luksctl.hints import Final, final
 
 # A unit we start may wait for its own deadline first.
 _UNIT_TIMEOUT_S: Final = 600.0

@@ -10,8 +10,8 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 # /sys counts in these, whatever the sectors of the device are.

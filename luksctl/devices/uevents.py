@@ -11,9 +11,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, Protocol
 
 from luksctl.devices.tree import Roots
+from luksctl.hints import Final, Protocol
 
 # An event can be lost (the socket's buffer overflows while the machine coldplugs): one look a second is taken anyway.
 _LOOK_AGAIN_S: Final = 1.0

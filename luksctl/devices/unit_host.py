@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import final
-
 from luksctl.devices import mountpoints
 from luksctl.devices.system import RunningSystem
 from luksctl.devices.tree import BlockTree
+from luksctl.hints import final
 
 
 @final

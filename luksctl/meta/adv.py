@@ -15,9 +15,9 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Mapping
-from typing import Final
 
 from luksctl.errors import MetaError
+from luksctl.hints import Final
 from luksctl.units import KIB
 
 COPY_SIZE_BYTES: Final = 256 * KIB

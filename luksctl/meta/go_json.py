@@ -7,7 +7,8 @@ without becoming a `str`, and the buffer never grows, because growing leaves the
 from __future__ import annotations
 
 import re
-from typing import Final, final
+
+from luksctl.hints import Final, final
 
 # What Go escapes besides other control characters: quotes, and what HTML or JavaScript would take for its own.
 _ESCAPES: Final = {

@@ -11,9 +11,9 @@ What is read here is judged by bytes alone; store.py does the reading and the wr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, assert_never
 
 from luksctl.errors import MetaError
+from luksctl.hints import Final, assert_never
 from luksctl.meta import adv, legacy_adv
 from luksctl.model.config import META_SIZE_BYTES
 from luksctl.model.meta import MetaState

@@ -14,7 +14,8 @@ never appears as a tag; the second serves when the first does not verify.
 from __future__ import annotations
 
 import struct
-from typing import Final
+
+from luksctl.hints import Final
 
 TAIL_SIZE_BYTES: Final = 1024
 COPY_SIZE_BYTES: Final = 512

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from typing import Final
 
 from luksctl.errors import Busy, MetaError
+from luksctl.hints import Final
 
 # As often as Talos tries; flock itself knows no timeout.
 _RETRY_S: Final = 0.1

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from luksctl.errors import MetaError
+from luksctl.hints import Final
 from luksctl.secret import wipe
+
+_ANONYMOUS: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE
 
 Writer = Callable[[int, bytes | bytearray], None]
 
@@ -98,8 +101,8 @@ class Medium:
 
     def get(self, descriptor: int, offset: int, length: int) -> bytearray:
         """Read `length` bytes from the medium; OSError as the kernel gives it, EIO where the file ends early."""
-        # Anonymous memory is aligned to a page, which O_DIRECT asks for.
-        with mmap.mmap(-1, length) as buffer, memoryview(buffer) as view:
+        # Anonymous memory is aligned to a page, which O_DIRECT asks for; it comes whole, not by a fault for each page.
+        with mmap.mmap(-1, length, flags=_ANONYMOUS) as buffer, memoryview(buffer) as view:
             filled = 0
             while filled < length:
                 count = os.preadv(descriptor, [view[filled:]], offset + filled)

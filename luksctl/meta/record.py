@@ -11,11 +11,10 @@ be added without one: they are kept when the record is written.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Final, assert_never
 
 from luksctl.errors import MetaError
+from luksctl.hints import Final, assert_never
 from luksctl.model.intent import FormatIntent, FormatPhase, Intent
 from luksctl.model.meta import MachineCheck, NodeRecord
 from luksctl.value import field, frozen
@@ -23,7 +22,7 @@ from luksctl.value import field, frozen
 VERSION: Final = 1
 # The cause of a failed attempt is free text; it must never be what fills META.
 LAST_ERROR_CHARACTERS: Final = 500
-_HEX: Final = r"(?:[0-9a-f]{2})+"
+_HEX: Final = frozenset("0123456789abcdef")
 _FIELDS: Final = frozenset({"version", "intents", "partitions", "encrypted", "machineCheck"})
 
 
@@ -121,7 +120,7 @@ def _decode_intent(entry: object) -> Intent:
 
 def _decode_check(fields: dict[str, object]) -> MachineCheck:
     salt, mac = _text(fields.get("salt"), "machineCheck's salt"), _text(fields.get("mac"), "machineCheck's mac")
-    if re.fullmatch(_HEX, salt) is None or re.fullmatch(_HEX, mac) is None:
+    if not salt or not mac or len(salt) % 2 or len(mac) % 2 or not set(salt + mac) <= _HEX:
         raise _damaged("machineCheck is not hexadecimal")
     return MachineCheck(salt, mac)
 

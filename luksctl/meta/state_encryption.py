@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final, NoReturn
 
 from luksctl.errors import MetaError
+from luksctl.hints import Final, NoReturn
 from luksctl.model.config import (
     MAX_SLOT,
     PERFORMANCE_OPTIONS,

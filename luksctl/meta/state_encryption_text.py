@@ -5,9 +5,8 @@ Every field is there, in the order of Talos' structs, without spaces.
 
 from __future__ import annotations
 
-from typing import Final
-
 from luksctl.errors import MetaError
+from luksctl.hints import Final
 from luksctl.meta.go_json import GoJson, string_bound
 from luksctl.model.config import ConfiguredKey, KmsKey, NodeIdKey, StaticKey, TpmKey, VolumeEncryption
 

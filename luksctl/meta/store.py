@@ -11,9 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, final
 
 from luksctl.errors import Busy, MetaError
+from luksctl.hints import Final, final
 from luksctl.meta import adv, record
 from luksctl.meta.facts import facts_of
 from luksctl.meta.image import REGIONS, REST_OFFSET, UNUSED_REGION, Image, Region, Write, read_image

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final
 
 from luksctl.errors import UsageError
+from luksctl.hints import Final
 from luksctl.meta.adv import FIRST_TAG, LAST_TAG
 from luksctl.model.meta import TAG_LUKSCTL, TAG_STATE_ENCRYPTION, TAG_UUID_OVERRIDE
 

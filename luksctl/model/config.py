@@ -7,8 +7,8 @@ value, and print without secrets (a passphrase is a `Secret`).
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import field, frozen

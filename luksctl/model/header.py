@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 # Legal places of the second header copy: its offset is also the size of the first (LUKS2 specification 1.1, 2.1).

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 MAX_ATTEMPTS: Final = 3

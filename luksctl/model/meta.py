@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.model.config import VolumeEncryption
 from luksctl.model.intent import Intent
 from luksctl.value import field, frozen, replace

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Protocol
 
+from luksctl.hints import Protocol
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
 from luksctl.model.header import HeaderCopies
 from luksctl.model.meta import MetaFacts, NodeRecord

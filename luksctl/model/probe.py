@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
-
+from luksctl.hints import Final
 from luksctl.units import KIB, MIB
 from luksctl.value import frozen
 

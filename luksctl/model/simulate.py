@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import assert_never
 
+from luksctl.hints import assert_never
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
 from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment
 from luksctl.model.intent import FormatIntent

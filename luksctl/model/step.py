@@ -6,8 +6,8 @@ What is on disk when the power fails inside a step stands in its docstring; `sim
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
 
+from luksctl.hints import ClassVar
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device

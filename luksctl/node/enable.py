@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Protocol
 
 from luksctl.devices.mountpoints import MountedOver, NotSealable, Prepared, Sealed
 from luksctl.errors import DeviceError, Refused
+from luksctl.hints import Final, Protocol
 from luksctl.model.config import Settings
 from luksctl.node import guard
 from luksctl.node.expected import write_expected
@@ -47,11 +47,11 @@ class Host(Protocol):
 
 @frozen
 class Target:
-    """Where to write: `root` is empty for the running system; `program` is the hook, as units there call it."""
+    """Where to write: `root` is empty for the running system; `program` is the command line of the hook there."""
 
     settings: Settings
     paths: Paths
-    program: str
+    program: tuple[str, ...]
     root: str = ""
 
     @property
@@ -97,8 +97,10 @@ def enable(target: Target, host: Host, *, encrypted: tuple[str, ...] | None) -> 
     for unit in units:
         _link(f"{target.root}{_WANTS}/{unit.name}", f"../{unit.name}", wanted=unit.wanted)
     sync_directory(target.root + _WANTS)
-    if target.root and not os.path.lexists(target.root + target.program):
-        outcome.notes.append(f"{target.program} is not there below {target.root} yet, and the units start it")
+    if target.root:
+        for path in (word for word in target.program if os.path.isabs(word)):
+            if not os.path.lexists(target.root + path):
+                outcome.notes.append(f"{path} is not there below {target.root} yet, and the units start it")
     if not target.root:
         host.reload_units()
     return outcome

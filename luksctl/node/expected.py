@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.desired import DesiredVolume
 from luksctl.node.files import read_file, replace_file

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.node.units import MARK, UnitFile, literal, mount_unit
 
 DIRECTORY: Final = "/etc/luksctl/guard"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
+from luksctl.hints import Protocol
 from luksctl.model.config import Settings
 from luksctl.model.ports import Ports
 from luksctl.model.step import Done

@@ -7,9 +7,9 @@ kernel argument `luksctl.config=`, the systemd credential `luksctl.machineconfig
 from __future__ import annotations
 
 import os
-from typing import Final
 
 from luksctl.errors import ConfigError, Problem
+from luksctl.hints import Final
 from luksctl.model.config import STATE, MachineConfig
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node

@@ -6,8 +6,8 @@ Rules of go-blockdevice 2.0.27 and later (header validation before an open) and 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.model.config import CIPHER_KEY_BITS
 from luksctl.model.header import Keyslot, LuksHeader
 from luksctl.units import KIB, format_size

@@ -11,12 +11,13 @@ The mounts come before local-fs.target, so services find them in place; the hook
 from __future__ import annotations
 
 from string import ascii_letters, digits
-from typing import Final
 
+from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, STATE, Settings
 from luksctl.node.node import Paths
 from luksctl.value import frozen
 
+IDENTIFIER: Final = "luksctl-boot"
 MARK: Final = "# Written by luksctl enable; changes are overwritten.\n"
 
 _OPEN: Final = """\
@@ -35,6 +36,7 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart={program} {volume}
 TimeoutStartSec={stop_after_s:.0f}
+SyslogIdentifier={identifier}
 UMask=0077
 LimitCORE=0
 """
@@ -51,6 +53,7 @@ Type=exec
 ExecStart={program} --retry %i
 Restart=on-failure
 RestartSec=30
+SyslogIdentifier={identifier}
 UMask=0077
 LimitCORE=0
 """
@@ -113,15 +116,20 @@ def literal(path: str) -> str:
     return path.replace("%", "%%")
 
 
-def _command(program: str) -> str:
-    """Return the path of a program as one word of ExecStart= (systemd.service(5), command lines)."""
-    escaped = literal(program).replace("\\", "\\\\").replace('"', '\\"')
-    return escaped if escaped == program and not set(program) & set(" \t;'") else f'"{escaped}"'
+def _command(program: tuple[str, ...]) -> str:
+    """Return a command line as ExecStart= takes it (systemd.service(5), command lines)."""
+    return " ".join(map(_word, program))
 
 
-def unit_files(settings: Settings, paths: Paths, program: str) -> tuple[UnitFile, ...]:
-    """Return every unit of this node. `program` is the absolute path of the hook, luksctl-boot."""
-    units = [UnitFile("luksctl-retry@.service", MARK + _RETRY.format(program=_command(program)))]
+def _word(text: str) -> str:
+    escaped = literal(text).replace("\\", "\\\\").replace('"', '\\"')
+    return escaped if escaped == text and not set(text) & set(" \t;'") else f'"{escaped}"'
+
+
+def unit_files(settings: Settings, paths: Paths, program: tuple[str, ...]) -> tuple[UnitFile, ...]:
+    """Return every unit of this node. `program` starts the hook: an absolute path, and arguments."""
+    retry = _RETRY.format(program=_command(program), identifier=IDENTIFIER)
+    units = [UnitFile("luksctl-retry@.service", MARK + retry)]
     for volume in (STATE, EPHEMERAL):
         mount_point = settings.volume(volume).mount_point
         units.append(_open_service(settings, volume, program))
@@ -134,7 +142,7 @@ def unit_files(settings: Settings, paths: Paths, program: str) -> tuple[UnitFile
     return tuple(units)
 
 
-def _open_service(settings: Settings, volume: str, program: str) -> UnitFile:
+def _open_service(settings: Settings, volume: str, program: tuple[str, ...]) -> UnitFile:
     state_mount = settings.volume(STATE).mount_point
     after = wants = before = ""
     if volume == EPHEMERAL:
@@ -151,6 +159,7 @@ def _open_service(settings: Settings, volume: str, program: str) -> UnitFile:
         wants=wants,
         before=before,
         program=_command(program),
+        identifier=IDENTIFIER,
         stop_after_s=settings.timeouts.hook_s + _HANG_MARGIN_S,
     )
     return UnitFile(f"luksctl-open@{volume}.service", MARK + text, wanted=own_mount is None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 from luksctl.errors import Degraded, Locked, LuksctlError, Maintenance
+from luksctl.hints import Final
 from luksctl.model.config import KeyKind
 from luksctl.model.header import Copies, HeaderCopies, Keyslot, LuksHeader
 from luksctl.model.observed import Ambiguous, Blank, FilesystemFound, Luks2, Mapping, Missing, Observed, Unfinished

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 from luksctl.errors import Busy, ProviderUnavailable
+from luksctl.hints import TypeVar
 from luksctl.model.config import Timeouts
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node

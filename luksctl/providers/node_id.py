@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Final, final
 
 from luksctl.errors import KeyRejected
+from luksctl.hints import Final, final
 from luksctl.model.config import ConfiguredKey, NodeIdKey
 from luksctl.model.meta import MachineCheck
 from luksctl.model.ports import MadeKey

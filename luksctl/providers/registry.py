@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NoReturn, final
 
 from luksctl.errors import KeyRejected
+from luksctl.hints import Final, NoReturn, final
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.ports import KeyProvider, MadeKey
 from luksctl.secret import Secret

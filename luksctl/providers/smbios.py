@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final
 
 from luksctl.errors import ProviderUnavailable
+from luksctl.hints import Final
 from luksctl.value import frozen
 
 _SYSTEM_INFORMATION: Final = 1

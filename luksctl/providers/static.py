@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, final
 
+from luksctl.hints import Final, final
 from luksctl.model.config import ConfiguredKey, StaticKey
 from luksctl.model.ports import MadeKey
 from luksctl.secret import Secret

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self, assert_never
 
 from luksctl.errors import (
     DeviceError,
@@ -19,6 +18,7 @@ from luksctl.errors import (
     Refused,
     TokenInvalid,
 )
+from luksctl.hints import Self, assert_never
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
 from luksctl.model.header import UNFINISHED_MARK, Copies, LuksHeader
 from luksctl.model.intent import FormatIntent
@@ -51,15 +51,17 @@ from luksctl.secret import Secret
 from luksctl.value import replace
 
 
-def apply(plan: Plan, ports: Ports) -> Iterator[Done]:
+def apply(plan: Plan, ports: Ports, seen: LuksHeader | None = None) -> Iterator[Done]:
     """Take every step of `plan`, yielding after each; raises the plan's refusal before the first.
+
+    `seen` is the header that the plan was made for, if there was one: it says which keyslots are tried first.
 
     A step that fails ends the run with its error; what is on disk then is what the step's docstring says. When a
     format fails, the cause is noted in its intent, so that the third failure can be explained.
     """
     if plan.refusal is not None:
         raise plan.refusal
-    with _Run(plan.volume, ports) as run:
+    with _Run(plan.volume, ports, seen) as run:
         for step in plan.steps:
             try:
                 done = run.take(step)
@@ -73,7 +75,8 @@ def apply(plan: Plan, ports: Ports) -> Iterator[Done]:
 class _Run:
     """What one run knows beyond its steps: keys made, the volume key, slots proven, slots that failed."""
 
-    def __init__(self, volume: str, ports: Ports) -> None:
+    def __init__(self, volume: str, ports: Ports, seen: LuksHeader | None) -> None:
+        self._seen = seen
         self._ports = ports
         self._volume = volume
         self._secrets = ExitStack()
@@ -220,7 +223,7 @@ class _Run:
 
     def _find_key(self, device: Device, encryption: VolumeEncryption, *, keep_volume_key: bool) -> int:
         """Return the slot of the first configured key that opens; keeps the volume key for the activation if asked."""
-        header = self._header(device)
+        header = self._seen or self._header(device)
         failures = Failures(self._volume)
         for key in cheapest_first(encryption.keys, header):
             try:

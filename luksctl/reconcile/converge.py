@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from luksctl.errors import Busy, NotConverged
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.observed import Blank, Observed, Unfinished
+from luksctl.model.observed import Blank, Luks2, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -49,7 +49,8 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
                 locks.enter_context(ports.disks.format_lock(locked))
                 found = look(desired, settings, ports)
                 _expect_same_device(locked, found)
-            yield from apply(found.plan, ports)
+            seen = found.observed.header if isinstance(found.observed, Luks2) else None
+            yield from apply(found.plan, ports, seen)
         if found.plan.steps:
             left = look(desired, settings, ports).plan
             if left.refusal is not None:

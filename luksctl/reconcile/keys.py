@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from luksctl.errors import (
     KeyRejected,
@@ -12,6 +11,7 @@ from luksctl.errors import (
     ProviderUnavailable,
     SlotPassphraseRejected,
 )
+from luksctl.hints import TypeVar
 from luksctl.model.config import ConfiguredKey
 from luksctl.model.header import Keyslot, LuksHeader
 from luksctl.model.ports import KeyProvider, MadeKey

@@ -6,8 +6,6 @@ refused with the reason and the next command.
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from luksctl.errors import (
     AmbiguousDevice,
     AttemptsExhausted,
@@ -17,6 +15,7 @@ from luksctl.errors import (
     NotBlank,
     Refused,
 )
+from luksctl.hints import assert_never
 from luksctl.model.config import (
     CHEAPEST_KDF,
     EPHEMERAL,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from luksctl.boot import start
+from luksctl.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from luksctl.model.config import Settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).resolve().parents[2]
+COMPILED = str(ROOT / "build" / "pycache")
 ROUNDS = 7
 # Starts are given as they would be where a bare `python -c pass` takes this long.
 BARE_START_MS = 11.0
@@ -58,7 +60,7 @@ def command(arguments: Sequence[str]) -> Action:
     node has them.
     """
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "pycache")
+    environment["PYTHONPYCACHEPREFIX"] = COMPILED
 
     def run() -> None:
         subprocess.run(arguments, check=True, capture_output=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
@@ -69,3 +71,10 @@ def command(arguments: Sequence[str]) -> Action:
 def python(*arguments: str) -> Action:
     """Return an action that runs this interpreter."""
     return command((sys.executable, *arguments))
+
+
+def unit_python(statement: str, *arguments: str) -> Action:
+    """Return an action that runs this interpreter as units do (luksctl.boot.program)."""
+    packages = [str(ROOT), sysconfig.get_path("platlib")]
+    code = f"import sys; sys.path += {packages!r}; {statement}"
+    return command((sys.executable, "-I", "-S", "-X", f"pycache_prefix={COMPILED}", "-c", code, *arguments))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.bench.images import converged_node, node_directory
-from tests.bench.measure import BARE_START_MS, Action, Figure, command, medians_ms, python
+from tests.bench.measure import BARE_START_MS, Action, Figure, command, medians_ms, python, unit_python
 
 HOOK_GOAL_MS = 40.0
 HOOK_CONFIG_GOAL_MS = 60.0
 VERB_GOAL_MS = 80.0
-# As the installed program does, and not by -m, which loads more than that.
 _HOOK_START = "from tests.bench.hook_start import main; main()"
 _UNIT = f"ms where python -c pass takes {BARE_START_MS:.0f}"
 
@@ -18,14 +17,14 @@ _UNIT = f"ms where python -c pass takes {BARE_START_MS:.0f}"
 def hook_start(directory: Path) -> Figure:
     """Measure the boot of an installed node up to its first libcryptsetup call: META, header copies, plan, key."""
     node = str(converged_node(directory / "node"))
-    action = python("-c", _HOOK_START, "converged", node)
+    action = unit_python(_HOOK_START, "converged", node)
     return _scaled("hook: start to first libcryptsetup call", action, HOOK_GOAL_MS)
 
 
 def hook_start_config(directory: Path) -> Figure:
     """Measure the same where a settings file and a machine config from outside are read first: two YAML texts."""
     node = str(node_directory(directory / "node"))
-    action = python("-c", _HOOK_START, "config", node)
+    action = unit_python(_HOOK_START, "config", node)
     return _scaled("hook with settings and config: start to first libcryptsetup call", action, HOOK_CONFIG_GOAL_MS)
 
 

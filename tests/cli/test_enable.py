@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -150,6 +152,21 @@ def test_an_old_config_in_etc_takes_no_expectation_back(root: Path) -> None:
         assert json.loads(record.read_text(encoding="utf-8"))["encrypted"] == ["STATE"]
         _enable(root, "--encrypted", "")
         assert json.loads(record.read_text(encoding="utf-8"))["encrypted"] == []
+    finally:
+        _restore(root)
+
+
+def test_units_start_this_luksctl_and_nothing_that_is_installed_beside(root: Path) -> None:
+    """Without --program the hook is a file that this interpreter runs alone, and it is there."""
+    try:
+        main(("enable", "--root", str(root), "--encrypted", "STATE"))
+        text = (root / "etc/systemd/system/luksctl-open@STATE.service").read_text(encoding="utf-8")
+        line = next(line for line in text.splitlines() if line.startswith("ExecStart="))
+        python, *options, program, volume = line.removeprefix("ExecStart=").split()
+        assert (python, options, volume) == (sys.executable, ["-I", "-S"], "STATE")
+        done = subprocess.run([python, *options, program], capture_output=True, text=True, check=False)
+        assert done.returncode == 64
+        assert "usage: luksctl-boot" in done.stderr
     finally:
         _restore(root)
 

@@ -18,6 +18,7 @@ COMPILED = "luksctl.cryptsetup._libcryptsetup"
 OUTERMOST = {
     Path("luksctl/cli/main.py"),
     Path("luksctl/boot/hook.py"),
+    Path("luksctl/boot/program.py"),
 }
 # cffi calls these from C: an exception is kept there and raised again after the C call returned.
 CALLBACKS = {Path("luksctl/cryptsetup/callbacks.py")}

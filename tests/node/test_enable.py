@@ -20,7 +20,7 @@ def _target(root: Path, **mount_points: str | None) -> Target:
         (name, VolumeSettings(volume.location, mount_points.get(name, volume.mount_point)))
         for name, volume in Settings().volumes
     )
-    return Target(replace(Settings(), volumes=volumes), Paths(), "/usr/bin/luksctl-boot", str(root))
+    return Target(replace(Settings(), volumes=volumes), Paths(), ("/usr/bin/luksctl-boot",), str(root))
 
 
 def test_a_read_only_mount_stands_in_for_the_flag(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_volume_without_mount_point_has_no_mount(tmp_path: Path) -> None:
         (name, VolumeSettings(volume.location, None if name in (STATE, EPHEMERAL) else volume.mount_point))
         for name, volume in Settings().volumes
     )
-    target = Target(replace(Settings(), volumes=volumes), Paths(), "/usr/bin/luksctl-boot", str(tmp_path))
+    target = Target(replace(Settings(), volumes=volumes), Paths(), ("/usr/bin/luksctl-boot",), str(tmp_path))
     enable(target, RecordingHost(), encrypted=None)
     wants = sorted(path.name for path in (tmp_path / "etc/systemd/system/local-fs.target.wants").iterdir())
     assert wants == ["luksctl-open@EPHEMERAL.service", "luksctl-open@STATE.service"]
@@ -162,9 +162,9 @@ def test_a_hook_that_an_image_lacks_is_told(tmp_path: Path) -> None:
 )
 def test_a_path_is_one_word_of_a_command(tmp_path: Path, program: str, written: str) -> None:
     """Blanks, quotes and what systemd would expand arrive at the program as they are."""
-    enable(replace(_target(tmp_path), program=program), RecordingHost(), encrypted=None)
+    enable(replace(_target(tmp_path), program=(program, "-S")), RecordingHost(), encrypted=None)
     text = (tmp_path / "etc/systemd/system/luksctl-open@STATE.service").read_text(encoding="utf-8")
-    assert f"ExecStart={written} STATE\n" in text
+    assert f"ExecStart={written} -S STATE\n" in text
 
 
 def test_a_mount_point_is_no_specifier(tmp_path: Path) -> None:
