@@ -62,6 +62,11 @@ vm-test: venv vm-packages ## vm-tests/: stories in virtual machines, with dm-cry
 	$(say) 'stories in virtual machines, $(GUESTS) at a time'
 	@$(pytest) vm-tests -v -n $(GUESTS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
+.PHONY: faults
+faults: venv vm-packages ## every power cut that make vm-test takes a sample of (SEED=… chooses which)
+	$(say) 'power cuts in virtual machines, all of them'
+	@FAULTS=all $(pytest) vm-tests/test_power_cut_state.py vm-tests/test_power_cut_ephemeral.py -v -n $(GUESTS) --dist loadfile $(ARGS)
+
 .PHONY: bench
 bench: venv ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some
 	$(say) 'measuring; a busy machine spoils this'
