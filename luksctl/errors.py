@@ -2,6 +2,7 @@
 
     LuksctlError                 1   anything not named below; a bug if a user ever sees it bare
     ├── UsageError              64   the command line makes no sense
+    │   └── RecoveryKeyMistyped      a typed recovery key is not right; says which group
     ├── ConfigError              2   the machine config or settings are wrong; carries every problem found
     ├── Refused                  3   the plan would be unsafe; nothing was touched
     │   ├── NotBlank                 the device holds something nobody allowed us to destroy
@@ -17,10 +18,12 @@
     │   └── CryptsetupError          libcryptsetup returned an error (carries errno and its own log lines)
     │       ├── SlotPassphraseRejected   -EPERM: no keyslot opened with this passphrase
     │       ├── KdfOutOfBounds           the header asks for a key derivation that would run for minutes or for ever
+    │       ├── KdfOutOfMemory       the key derivation needs more memory than there is
     │       └── MissingFunction      this libcryptsetup is too old for the call
     ├── MetaError               10   META is missing, unreadable, full, or its copies contradict each other
     ├── Busy                    11   another process holds the lock or the device
     ├── Maintenance             12   the node has no config; waiting for apply-config --insecure
+    ├── SealError               13   a public or private key, or what was sealed with it, cannot be used
     ├── KeyRejected              -   provider seam: "this key is not mine" (try the next key; never reaches main)
     └── TokenInvalid             -   provider seam: the slot's token is not usable by this provider
 
@@ -84,6 +87,18 @@ class UsageError(LuksctlError):
     """The command line makes no sense."""
 
     exit_code = 64
+
+
+class RecoveryKeyMistyped(UsageError):
+    """A typed recovery key is not right; `groups` are the numbers, from 1, of the groups to look at (none: all)."""
+
+    def __init__(self, cause: str, *, groups: tuple[int, ...] = (), hint: str | None = None) -> None:
+        super().__init__(cause, operation="read the recovery key", hint=hint)
+        self.groups = groups
+
+    def fields(self) -> dict[str, object]:
+        """Return the error and the groups as plain values."""
+        return {**super().fields(), "groups": list(self.groups)}
 
 
 @frozen
@@ -209,6 +224,10 @@ class KdfOutOfBounds(CryptsetupError):
     """The header asks for key derivation costs outside the bounds; it was damaged or forged, and nothing was run."""
 
 
+class KdfOutOfMemory(CryptsetupError):
+    """The key derivation needs more memory than the machine has to give now; nothing was run (errno ENOMEM)."""
+
+
 class MissingFunction(CryptsetupError):
     """The installed libcryptsetup is too old for the call; the message names the version that brings it."""
 
@@ -229,6 +248,12 @@ class Maintenance(LuksctlError):
     """The node has no config and waits for its first one."""
 
     exit_code = 12
+
+
+class SealError(LuksctlError):
+    """A public key, a private key, or what was sealed with them cannot be used."""
+
+    exit_code = 13
 
 
 class KeyRejected(LuksctlError):
