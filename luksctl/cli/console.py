@@ -42,7 +42,7 @@ class Console:
             json.dump(value, self.out, indent=2)
             self.out.write("\n")
 
-    def raw(self, data: bytes) -> None:
+    def raw(self, data: bytes | memoryview) -> None:
         """Print bytes as they are."""
         self.out.flush()
         self.out.buffer.write(data)

@@ -77,6 +77,14 @@ VERBS: Final = (
         (2, 3, 9, 10, 11),
     ),
     Verb(
+        "recovery",
+        Group.KEYS,
+        "recovery",
+        "open a recovery key that was encrypted to your public key",
+        "nothing; touches no device",
+        (9, 13),
+    ),
+    Verb(
         "validate",
         Group.CHANGES,
         "validate",
