@@ -29,6 +29,12 @@ def _of_volume(volume: str, encryption: VolumeEncryption, *, state_is_plain: boo
                 f"{volume}, slot {slot}: STATE is not encrypted, so the passphrase of this static key lies in clear "
                 "in its config.yaml"
             )
+    for key in encryption.keys:
+        if key.lock_to_state and state_is_plain:
+            yield (
+                f"{volume}, slot {key.slot}: STATE is not encrypted, so the salt that this key is locked to lies there "
+                "in clear, and the lock keeps nobody out who has the disk"
+            )
     if kinds and kinds <= _ON_ONE_MACHINE:
         named = " and ".join(sorted(kinds))
         yield (

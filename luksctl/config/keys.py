@@ -23,6 +23,8 @@ MAX_KEYS: Final = MAX_SLOT + 1
 # One spare slot and one id for the bookkeeping token: with more keys than this there is no room for them.
 MAX_KEYS_WITH_BOOKKEEPING: Final = MAX_KEYS - 2
 _PCRS: Final = range(24)
+_LOCK: Final = "lockToState"
+_DOCUMENTED_LOCK: Final = "lockToSTATE"
 
 
 def read_keys(block: Block, volume: str, form: Form) -> tuple[ConfiguredKey, ...]:
@@ -44,13 +46,31 @@ def read_keys(block: Block, volume: str, form: Form) -> tuple[ConfiguredKey, ...
 
 
 def _read_key(block: Block, volume: str, form: Form, first_lines: dict[int, int]) -> ConfiguredKey | None:
-    block.refuse_unknown(form.key_fields, elsewhere=form.elsewhere)
+    documented = _DOCUMENTED_LOCK if _LOCK in form.key_fields and block.has(_DOCUMENTED_LOCK) else None
+    known = form.key_fields if documented is None else (*form.key_fields, documented)
+    block.refuse_unknown(known, elsewhere=form.elsewhere)
     slot = _read_slot(block, first_lines)
     source = _read_source(block, volume, slot, form)
-    lock_to_state = block.flag("lockToState") if "lockToState" in form.key_fields else None
-    if lock_to_state and volume == STATE:
-        block.error("lockToState", "STATE cannot be locked to STATE", "take lockToState out of the keys of STATE")
+    lock_to_state = _read_lock(block, volume, slot, documented or _LOCK) if _LOCK in form.key_fields else None
     return None if slot is None or source is None else ConfiguredKey(slot, source, lock_to_state)
+
+
+def _read_lock(block: Block, volume: str, slot: int | None, name: str) -> bool | None:
+    if name != _LOCK:
+        block.report.warn(
+            f"{_where(volume, slot)}{name} is read as {_LOCK}; only Talos' documentation writes it so, and Talos "
+            "refuses it"
+        )
+        if block.has(_LOCK):
+            block.error(name, f"{_LOCK} is given twice, once as {name}", f"keep {_LOCK}")
+    lock_to_state = block.flag(name)
+    if lock_to_state and volume == STATE:
+        block.error(name, "STATE cannot be locked to STATE", f"take {name} out of the keys of STATE")
+    return lock_to_state
+
+
+def _where(volume: str, slot: int | None) -> str:
+    return f"{volume}: " if slot is None else f"{volume}, slot {slot}: "
 
 
 def _read_slot(block: Block, first_lines: dict[int, int]) -> int | None:
@@ -80,8 +100,7 @@ def _read_source(block: Block, volume: str, slot: int | None, form: Form) -> Key
         block.error(kinds[1].value, f"several kinds in one key: {named}", "give each kind a key and slot of its own")
         return None
     inner = block.block(kinds[0].value)
-    where = f"{volume}: " if slot is None else f"{volume}, slot {slot}: "
-    return None if inner is None else _read_kind(kinds[0], inner, where, form)
+    return None if inner is None else _read_kind(kinds[0], inner, _where(volume, slot), form)
 
 
 def _read_kind(kind: KeyKind, block: Block, where: str, form: Form) -> KeySource | None:

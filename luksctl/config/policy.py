@@ -11,6 +11,7 @@ from luksctl.model.config import (
     CHEAPEST_KDF,
     DEFAULT_KDF,
     EPHEMERAL,
+    KDF_KINDS,
     STATE,
     EncryptionPolicy,
     Filesystem,
@@ -21,7 +22,7 @@ from luksctl.units import GIB, KIB, format_size, parse_size
 
 API_VERSION: Final = "luksctl/v1alpha1"
 KIND: Final = "EncryptionPolicy"
-FIELDS: Final = ("apiVersion", "kind", "kdf", "formatRequires", "prune", "talosReadable", "filesystems")
+FIELDS: Final = ("apiVersion", "kind", "kdf", "kdfByKind", "formatRequires", "prune", "talosReadable", "filesystems")
 
 # No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
 MAX_KDF_TIME: Final = 4096
@@ -38,8 +39,10 @@ def read_policy(block: Block) -> EncryptionPolicy:
     default = EncryptionPolicy()
     prune = block.flag("prune")
     talos_readable = block.flag("talosReadable")
+    kdf = _read_kdf(block.block("kdf"), DEFAULT_KDF)
     return EncryptionPolicy(
-        kdf=_read_kdf(block.block("kdf")),
+        kdf=kdf,
+        kdf_by_kind=_read_kdf_by_kind(block.block("kdfByKind"), EncryptionPolicy(kdf)),
         format_requires=_choice(block, "formatRequires", FormatRequires) or default.format_requires,
         prune=default.prune if prune is None else prune,
         talos_readable=default.talos_readable if talos_readable is None else talos_readable,
@@ -47,14 +50,23 @@ def read_policy(block: Block) -> EncryptionPolicy:
     )
 
 
-def _read_kdf(block: Block | None) -> KdfCost:
+def _read_kdf_by_kind(block: Block | None, otherwise: EncryptionPolicy) -> tuple[tuple[str, KdfCost], ...]:
+    """Return the cost of each kind that is named; what is left out of one is what the kind costs `otherwise`."""
     if block is None:
-        return DEFAULT_KDF
+        return ()
+    block.refuse_unknown(KDF_KINDS)
+    named = [kind for kind in KDF_KINDS if block.given(kind)]
+    return tuple((kind, _read_kdf(block.block(kind), otherwise.kdf_for(kind))) for kind in named)
+
+
+def _read_kdf(block: Block | None, default: KdfCost) -> KdfCost:
+    if block is None:
+        return default
     block.refuse_unknown(("time", "memory", "threads"))
     cost = KdfCost(
-        time=_within(block, "time", CHEAPEST_KDF.time, MAX_KDF_TIME) or DEFAULT_KDF.time,
-        memory_kib=_read_memory_kib(block) or DEFAULT_KDF.memory_kib,
-        threads=_within(block, "threads", CHEAPEST_KDF.threads, MAX_KDF_THREADS) or DEFAULT_KDF.threads,
+        time=_within(block, "time", CHEAPEST_KDF.time, MAX_KDF_TIME) or default.time,
+        memory_kib=_read_memory_kib(block) or default.memory_kib,
+        threads=_within(block, "threads", CHEAPEST_KDF.threads, MAX_KDF_THREADS) or default.threads,
     )
     if cost.time * cost.memory_kib > MAX_KDF_WORK_KIB:
         work = format_size(MAX_KDF_WORK_KIB * KIB)

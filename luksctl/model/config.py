@@ -11,7 +11,7 @@ from enum import StrEnum
 from luksctl.hints import Final
 from luksctl.secret import Secret
 from luksctl.units import MIB
-from luksctl.value import field, frozen
+from luksctl.value import field, frozen, replace
 
 STATE: Final = "STATE"
 EPHEMERAL: Final = "EPHEMERAL"
@@ -127,14 +127,26 @@ class KdfCost:
 
 # The library's own lower bounds: for keys with 256 bits of entropy, which need no memory-hard KDF.
 CHEAPEST_KDF: Final = KdfCost(time=4, memory_kib=32, threads=1)
+# More than 256 MiB only where the policy says so: the machine may be given less memory one day, and must still open.
 DEFAULT_KDF: Final = KdfCost(time=4, memory_kib=256 * 1024, threads=2)
+
+# Recovery keys are in no config, but what their slots cost is.
+RECOVERY: Final = "recovery"
+KDF_KINDS: Final = (*(kind.value for kind in KeyKind), RECOVERY)
+# Their keys are 256 random bits, so there is nothing to stretch.
+RANDOM_KINDS: Final = frozenset({KeyKind.KMS.value, KeyKind.TPM.value, RECOVERY})
 
 
 @frozen
 class EncryptionPolicy:
-    """Our own document (apiVersion luksctl/v1alpha1, kind EncryptionPolicy); every field has a default."""
+    """Our own document (apiVersion luksctl/v1alpha1, kind EncryptionPolicy); every field has a default.
+
+    `kdf` is what a slot costs whose key could be guessed (static, nodeID); `kdf_by_kind` has the kinds of KDF_KINDS
+    that the document names itself.
+    """
 
     kdf: KdfCost = DEFAULT_KDF
+    kdf_by_kind: tuple[tuple[str, KdfCost], ...] = ()
     format_requires: FormatRequires = FormatRequires.ANY
     prune: bool = False
     talos_readable: bool = True
@@ -143,6 +155,22 @@ class EncryptionPolicy:
     def filesystem(self, volume: str) -> Filesystem:
         """Return the filesystem to make on `volume` (default xfs)."""
         return dict(self.filesystems).get(volume, Filesystem.XFS)
+
+    def kdf_for(self, kind: str) -> KdfCost:
+        """Return what a slot of `kind` (a KeyKind, or RECOVERY) costs: the least for random keys, unless it is named.
+
+        A kind that nobody knows may be guessable, so it costs the full price.
+        """
+        return dict(self.kdf_by_kind).get(kind) or (CHEAPEST_KDF if kind in RANDOM_KINDS else self.kdf)
+
+    def with_kdf_memory_at_most(self, ceiling_kib: int) -> EncryptionPolicy:
+        """Return the policy with every KDF's memory capped to `ceiling_kib`, though never below what Argon2id takes."""
+
+        def capped(cost: KdfCost) -> KdfCost:
+            return replace(cost, memory_kib=min(cost.memory_kib, max(ceiling_kib, CHEAPEST_KDF.memory_kib)))
+
+        by_kind = tuple((kind, capped(cost)) for kind, cost in self.kdf_by_kind)
+        return replace(self, kdf=capped(self.kdf), kdf_by_kind=by_kind)
 
 
 @frozen

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from luksctl.model.config import CHEAPEST_KDF, STATE, EncryptionPolicy, KdfCost, MachineConfig
+from luksctl.model.config import STATE, EncryptionPolicy, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts
-from luksctl.value import replace
 
 # A keyslot made today must open on this machine when memory is short, so it may cost a quarter of it at the most.
 _MEMORY_SHARE = 4
@@ -16,7 +15,7 @@ def desire(volume: str, config: MachineConfig, *, memory_kib: int, format_refusa
 
     Tag 9 does not follow it; see `DesiredVolume.follow_in_meta`.
     """
-    policy = replace(config.policy, kdf=_capped(config.policy.kdf, memory_kib))
+    policy = config.policy.with_kdf_memory_at_most(memory_kib // _MEMORY_SHARE)
     return DesiredVolume(volume, config.encryption_of(volume), policy, format_refusal)
 
 
@@ -24,8 +23,3 @@ def desire_from_meta(meta: MetaFacts) -> DesiredVolume:
     """Return the wish of META's tag 9 for STATE, when no config is at hand: it opens, and never formats."""
     refusal = "no machine config is at hand, only META's copy of STATE's keys, and that copy may only open"
     return DesiredVolume(STATE, meta.state_encryption, EncryptionPolicy(), refusal)
-
-
-def _capped(kdf: KdfCost, memory_kib: int) -> KdfCost:
-    ceiling = max(memory_kib // _MEMORY_SHARE, CHEAPEST_KDF.memory_kib)
-    return replace(kdf, memory_kib=min(kdf.memory_kib, ceiling))

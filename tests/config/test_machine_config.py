@@ -6,8 +6,10 @@ import pytest
 
 from luksctl.config.documents import parse_machine_config
 from luksctl.model.config import (
+    CHEAPEST_KDF,
     DEFAULT_KDF,
     EPHEMERAL,
+    KDF_KINDS,
     STATE,
     ConfiguredKey,
     EncryptionPolicy,
@@ -266,6 +268,36 @@ def test_policy_fields_left_out_keep_their_defaults() -> None:
     head = "apiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\n"
     assert parse(head).policy == EncryptionPolicy()
     assert parse(head + "kdf: {time: 9}\n").policy.kdf == KdfCost(9, DEFAULT_KDF.memory_kib, DEFAULT_KDF.threads)
+
+
+def test_kdf_costs_by_kind() -> None:
+    """A kind that is named costs what stands there, and for the rest what its kind costs otherwise."""
+    config = parse(
+        """
+        apiVersion: luksctl/v1alpha1
+        kind: EncryptionPolicy
+        kdf: {time: 5, memory: 64MiB}
+        kdfByKind:
+          nodeID: {memory: 16MiB}
+          kms: {time: 6}
+          recovery: {memory: 1GiB, threads: 4}
+        """
+    )
+    kms = KdfCost(6, CHEAPEST_KDF.memory_kib, CHEAPEST_KDF.threads)
+    costs = {kind: config.policy.kdf_for(kind) for kind in KDF_KINDS}
+    assert costs == {
+        "static": KdfCost(5, 64 * 1024, DEFAULT_KDF.threads),
+        "nodeID": KdfCost(5, 16 * 1024, DEFAULT_KDF.threads),
+        "kms": kms,
+        "tpm": CHEAPEST_KDF,
+        "recovery": KdfCost(CHEAPEST_KDF.time, 1024 * 1024, 4),
+    }
+
+
+def test_the_spelling_of_the_documentation_locks_too() -> None:
+    """Talos' documentation writes lockToSTATE; read for nothing, it would leave a key unlocked."""
+    assert _only_key(one_key("{slot: 3, nodeID: {}, lockToSTATE: true}")).lock_to_state is True
+    assert _only_key(one_key("{slot: 3, nodeID: {}, lockToSTATE: false}")).lock_to_state is False
 
 
 def test_no_secret_in_the_repr() -> None:

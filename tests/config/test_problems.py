@@ -108,7 +108,29 @@ KEY_KINDS: list[Row] = [
     (one_key("{slot: 0, nodeID: {}, tpm: {}}"), 7, f"{KEY}.tpm", "several kinds in one key: nodeID, tpm", "own"),
     (one_key("{slot: 0, nodeID: true}"), 7, f"{KEY}.nodeID", "must be a mapping, not true or false", ""),
     (one_key("{slot: 0, nodeID: {uuid: x}}"), 7, f"{KEY}.nodeID.uuid", "unknown field 'uuid'", "no fields"),
-    (one_key("{slot: 0, nodeID: {}, lockToSTATE: true}"), 7, f"{KEY}.lockToSTATE", "unknown", "mean lockToState?"),
+    (one_key("{slot: 0, nodeID: {}, lockToStat: true}"), 7, f"{KEY}.lockToStat", "unknown", "mean lockToState?"),
+    (one_key("{slot: 0, nodeID: {}, lockToSTATE: 1}"), 7, f"{KEY}.lockToSTATE", "must be true or false", ""),
+    (
+        one_key("{slot: 0, nodeID: {}, lockToSTATE: true, lockToState: true}"),
+        7,
+        f"{KEY}.lockToSTATE",
+        "given twice",
+        "keep lockToState",
+    ),
+    (
+        one_key("{slot: 0, nodeID: {}, lockToSTATE: true}", "STATE"),
+        7,
+        "VolumeConfig/STATE.encryption.keys[0].lockToSTATE",
+        "STATE cannot be locked to STATE",
+        "take lockToSTATE out",
+    ),
+    (
+        v1alpha1("{keys: [{slot: 0, nodeID: {}, lockToSTATE: true}]}"),
+        3,
+        f"{V1ALPHA1}.keys[0].lockToSTATE",
+        "unknown field",
+        "only in a VolumeConfig",
+    ),
     (one_key("{slot: 0, nodeID: {}, lockToState: on}"), 7, f"{KEY}.lockToState", "must be true or false", ""),
     (
         one_key("{slot: 0, nodeID: {}, lockToState: true}", "STATE"),
@@ -255,33 +277,11 @@ DOCUMENTS: list[Row] = [
         "",
     ),
 ]
-POLICIES: list[Row] = [
-    (POLICY + "kdf: {time: 3}\n", 3, "EncryptionPolicy.kdf.time", "3 is outside 4-4096", ""),
-    (POLICY + "kdf: {time: 0}\n", 3, "EncryptionPolicy.kdf.time", "0 is outside 4-4096", ""),
-    (POLICY + "kdf: {time: 5000}\n", 3, "EncryptionPolicy.kdf.time", "5000 is outside 4-4096", ""),
-    (POLICY + "kdf: {threads: 5}\n", 3, "EncryptionPolicy.kdf.threads", "5 is outside 1-4", ""),
-    (POLICY + "kdf: {threads: 0}\n", 3, "EncryptionPolicy.kdf.threads", "0 is outside 1-4", ""),
-    (POLICY + "kdf: {memory: 31KiB}\n", 3, "EncryptionPolicy.kdf.memory", "31 KiB is outside 32 KiB-4 GiB", ""),
-    (POLICY + "kdf: {memory: 0B}\n", 3, "EncryptionPolicy.kdf.memory", "0 B is outside", ""),
-    (POLICY + "kdf: {memory: 5GiB}\n", 3, "EncryptionPolicy.kdf.memory", "5 GiB is outside", ""),
-    (POLICY + "kdf: {memory: 65537B}\n", 3, "EncryptionPolicy.kdf.memory", "not a whole number of KiB", ""),
-    (POLICY + "kdf: {memory: 64MB}\n", 3, "EncryptionPolicy.kdf.memory", "not a size: '64MB'", ""),
-    (POLICY + "kdf: {memory: 65536}\n", 3, "EncryptionPolicy.kdf.memory", "must be text, not a number", "quotes"),
-    (POLICY + "kdf: {time: 4096, memory: 4GiB}\n", 3, "EncryptionPolicy.kdf", "more than 128 GiB", ""),
-    (POLICY + "kdf: {iterations: 4}\n", 3, "EncryptionPolicy.kdf.iterations", "unknown field", "time, memory"),
-    (POLICY + "formatRequires: each\n", 3, "EncryptionPolicy.formatRequires", "'each' is none of any, all", ""),
-    (POLICY + "formatRequires: true\n", 3, "EncryptionPolicy.formatRequires", "must be text", "quotes"),
-    (POLICY + "prune: 'no'\n", 3, "EncryptionPolicy.prune", "must be true or false", "without quotes"),
-    (POLICY + "talosReadable: 1\n", 3, "EncryptionPolicy.talosReadable", "must be true or false", ""),
-    (POLICY + "filesystems: {STATE: ext3}\n", 3, "EncryptionPolicy.filesystems.STATE", "none of xfs, ext4", "ext4?"),
-    (POLICY + "filesystems: {META: xfs}\n", 3, "EncryptionPolicy.filesystems.META", "unknown field", "STATE, EPHEM"),
-    (POLICY + "name: mine\n", 3, "EncryptionPolicy/mine.name", "unknown field 'name'", "kdf"),
-]
 
 
 @pytest.mark.parametrize(
     ("text", "line", "path", "message", "hint"),
-    [*PROVIDER, *BLOCK, *SLOTS, *KEY_KINDS, *STATIC, *KMS_AND_TPM, *PLACES, *DOCUMENTS, *POLICIES],
+    [*PROVIDER, *BLOCK, *SLOTS, *KEY_KINDS, *STATIC, *KMS_AND_TPM, *PLACES, *DOCUMENTS],
 )
 def test_one_problem(text: str, line: int, path: str, message: str, hint: str) -> None:
     """The text has exactly this problem, at this line and path, with this hint."""

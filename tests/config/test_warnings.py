@@ -10,6 +10,8 @@ STATIC = "{slot: 3, static: {passphrase: x}}"
 NODE_ID = "{slot: 0, nodeID: {}}"
 TPM = "{slot: 1, tpm: {}}"
 UNSORTED = "{slot: 4, tpm: {options: {pcrs: [7, 1]}}}"
+LOCKED = "{slot: 5, kms: {endpoint: h}, lockToState: true}"
+DOCUMENTED = "{slot: 5, kms: {endpoint: h}, lockToSTATE: true}"
 KMS = "{slot: 2, kms: {endpoint: h}}"
 
 
@@ -26,6 +28,9 @@ def _config(**volumes: str) -> str:
         (_config(STATE=f"{NODE_ID}, {TPM}", EPHEMERAL=KMS), [("STATE: ", "(nodeID and tpm) hangs on this one")]),
         (_config(EPHEMERAL=TPM), [("EPHEMERAL: ", "every key (tpm) hangs on this one machine")]),
         (_config(EPHEMERAL=f"{TPM}, {KMS}"), []),
+        (_config(STATE=KMS, EPHEMERAL=LOCKED), []),
+        (_config(EPHEMERAL=f"{NODE_ID}, {LOCKED}"), [("EPHEMERAL, slot 5", "the salt that this key is locked to")]),
+        (_config(STATE=KMS, EPHEMERAL=DOCUMENTED), [("EPHEMERAL, slot 5", "lockToSTATE is read as lockToState")]),
         (_config(STATE=KMS, ETCD=KMS), [("ETCD: ", "luksctl does not manage this volume")]),
         (_config(EPHEMERAL=f"{KMS}, {UNSORTED}"), [("EPHEMERAL, slot 4", "sorted")]),
         (_config(EPHEMERAL=KMS).replace("keys", "blockSize: 512, keys"), []),

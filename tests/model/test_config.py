@@ -7,11 +7,13 @@ import pytest
 from luksctl.model.config import (
     CHEAPEST_KDF,
     EPHEMERAL,
+    KDF_KINDS,
     STATE,
     ByLabel,
     ConfiguredKey,
     EncryptionPolicy,
     Filesystem,
+    KdfCost,
     KeyKind,
     KeySource,
     KmsKey,
@@ -67,6 +69,29 @@ def test_settings_find_volumes_by_their_own_label() -> None:
     assert settings.volume(STATE).mount_point == "/system/state"
     with pytest.raises(KeyError):
         settings.volume("elsewhere")
+
+
+def test_the_kdf_cost_follows_the_kind() -> None:
+    """Random keys have nothing to stretch; what could be guessed costs the full price, as does what nobody knows."""
+    full = KdfCost(5, 4096, 2)
+    policy = EncryptionPolicy(kdf=full)
+    assert {kind: policy.kdf_for(kind) for kind in KDF_KINDS} == {
+        "static": full,
+        "nodeID": full,
+        "kms": CHEAPEST_KDF,
+        "tpm": CHEAPEST_KDF,
+        "recovery": CHEAPEST_KDF,
+    }
+    assert policy.kdf_for(KeyKind.TPM) == CHEAPEST_KDF
+    assert policy.kdf_for("of tomorrow") == full
+
+
+def test_a_kind_may_cost_what_the_policy_says() -> None:
+    """The named cost counts, also for random keys."""
+    named = KdfCost(6, 64, 1)
+    policy = EncryptionPolicy(kdf_by_kind=(("tpm", named), ("static", CHEAPEST_KDF)))
+    assert [policy.kdf_for(kind) for kind in ("tpm", "kms", "static")] == [named, CHEAPEST_KDF, CHEAPEST_KDF]
+    assert policy.kdf_for("nodeID").memory_kib == 256 * 1024
 
 
 def test_the_cheapest_kdf_is_at_the_bounds_of_the_library() -> None:

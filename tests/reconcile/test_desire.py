@@ -6,6 +6,7 @@ from luksctl.model.config import CHEAPEST_KDF, EPHEMERAL, STATE, EncryptionPolic
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.reconcile.desire import desire, desire_from_meta
 from luksctl.units import MIB
+from luksctl.value import replace
 from tests.reconcile.providers import encrypted, static
 
 KEYS = encrypted(static(0))
@@ -33,6 +34,16 @@ def test_a_wish_may_format_unless_told_otherwise_and_never_follows_in_meta() -> 
 def test_kdf_memory_is_at_most_a_quarter_of_the_machine() -> None:
     """A machine with 256 MiB gets slots of 64 MiB; time and lanes stay."""
     assert desire(STATE, config(), memory_kib=256 * 1024).policy.kdf == KdfCost(4, 64 * 1024, 2)
+
+
+def test_the_cap_holds_for_every_kind() -> None:
+    """A kind that the policy names itself is no exception; the least of Argon2 fits into any machine."""
+    named = EncryptionPolicy(kdf_by_kind=(("nodeID", KdfCost(5, 512 * 1024, 1)), ("kms", KdfCost(4, 128 * 1024, 4))))
+    wanted = desire(STATE, replace(config(), policy=named), memory_kib=256 * 1024).policy
+    assert wanted.kdf_for("nodeID") == KdfCost(5, 64 * 1024, 1)
+    assert wanted.kdf_for("kms") == KdfCost(4, 64 * 1024, 4)
+    assert wanted.kdf_for("static") == KdfCost(4, 64 * 1024, 2)
+    assert wanted.kdf_for("recovery") == CHEAPEST_KDF
 
 
 def test_kdf_memory_is_never_raised() -> None:

@@ -1,0 +1,49 @@
+"""Every problem of an EncryptionPolicy document, with its line and path."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.config.reading import problems
+
+HEAD = "apiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\n"
+BY_KIND = "EncryptionPolicy.kdfByKind"
+
+# What stands from line 3 on, then the line, the path, and parts of message and hint.
+POLICIES = [
+    ("kdf: {time: 3}\n", 3, "EncryptionPolicy.kdf.time", "3 is outside 4-4096", ""),
+    ("kdf: {time: 0}\n", 3, "EncryptionPolicy.kdf.time", "0 is outside 4-4096", ""),
+    ("kdf: {time: 5000}\n", 3, "EncryptionPolicy.kdf.time", "5000 is outside 4-4096", ""),
+    ("kdf: {threads: 5}\n", 3, "EncryptionPolicy.kdf.threads", "5 is outside 1-4", ""),
+    ("kdf: {threads: 0}\n", 3, "EncryptionPolicy.kdf.threads", "0 is outside 1-4", ""),
+    ("kdf: {memory: 31KiB}\n", 3, "EncryptionPolicy.kdf.memory", "31 KiB is outside 32 KiB-4 GiB", ""),
+    ("kdf: {memory: 0B}\n", 3, "EncryptionPolicy.kdf.memory", "0 B is outside", ""),
+    ("kdf: {memory: 5GiB}\n", 3, "EncryptionPolicy.kdf.memory", "5 GiB is outside", ""),
+    ("kdf: {memory: 65537B}\n", 3, "EncryptionPolicy.kdf.memory", "not a whole number of KiB", ""),
+    ("kdf: {memory: 64MB}\n", 3, "EncryptionPolicy.kdf.memory", "not a size: '64MB'", ""),
+    ("kdf: {memory: 65536}\n", 3, "EncryptionPolicy.kdf.memory", "must be text, not a number", "quotes"),
+    ("kdf: {time: 4096, memory: 4GiB}\n", 3, "EncryptionPolicy.kdf", "more than 128 GiB", ""),
+    ("kdfByKind:\n  kms: {}\n  nodeID: {time: 3}\n", 5, f"{BY_KIND}.nodeID.time", "3 is outside 4-4096", ""),
+    ("kdfByKind:\n  kms: {memory: 1KiB}\n", 4, f"{BY_KIND}.kms.memory", "1 KiB is outside 32 KiB-4 GiB", ""),
+    ("kdfByKind:\n  tpm: {threads: 9}\n", 4, f"{BY_KIND}.tpm.threads", "9 is outside 1-4", ""),
+    ("kdfByKind: {nodeid: {time: 4}}\n", 3, f"{BY_KIND}.nodeid", "unknown field 'nodeid'", "mean nodeID?"),
+    ("kdfByKind: {recovery: 4}\n", 3, f"{BY_KIND}.recovery", "must be a mapping", ""),
+    ("kdfByKind:\n  static: {time: 4096, memory: 4GiB}\n", 4, f"{BY_KIND}.static", "more than 128 GiB", ""),
+    ("kdf: {iterations: 4}\n", 3, "EncryptionPolicy.kdf.iterations", "unknown field", "time, memory"),
+    ("formatRequires: each\n", 3, "EncryptionPolicy.formatRequires", "'each' is none of any, all", ""),
+    ("formatRequires: true\n", 3, "EncryptionPolicy.formatRequires", "must be text", "quotes"),
+    ("prune: 'no'\n", 3, "EncryptionPolicy.prune", "must be true or false", "without quotes"),
+    ("talosReadable: 1\n", 3, "EncryptionPolicy.talosReadable", "must be true or false", ""),
+    ("filesystems: {STATE: ext3}\n", 3, "EncryptionPolicy.filesystems.STATE", "none of xfs, ext4", "ext4?"),
+    ("filesystems: {META: xfs}\n", 3, "EncryptionPolicy.filesystems.META", "unknown field", "STATE, EPHEM"),
+    ("name: mine\n", 3, "EncryptionPolicy/mine.name", "unknown field 'name'", "kdf"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "path", "message", "hint"), POLICIES)
+def test_one_problem(text: str, line: int, path: str, message: str, hint: str) -> None:
+    """The document has exactly this problem, at this line and path, with this hint."""
+    found = problems((HEAD + text).encode())
+    assert [(problem.file, problem.line, problem.path) for problem in found] == [("machine.yaml", line, path)]
+    assert message in found[0].message
+    assert hint in (found[0].hint or "")
