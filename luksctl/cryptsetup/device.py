@@ -185,12 +185,11 @@ class Device:
     def test_key(self, key: Secret, *, slot: int | None = None) -> int:
         """Open `slot` (None: each in turn) with `key`, activating nothing; return the slot that opened.
 
-        Raises SlotPassphraseRejected, or KdfOutOfBounds before anything is tried.
+        Raises SlotPassphraseRejected, or KdfOutOfBounds or KdfOutOfMemory before anything is tried.
         """
         handle = self._handle
-        handle.check_bounds(slot)
         number = ANY_SLOT if slot is None else slot
-        with chars_of(key) as chars:
+        with handle.deriving(slot), chars_of(key) as chars:
             return handle.run(
                 handle.unlocking("test the key", slot),
                 lib.crypt_activate_by_passphrase,
@@ -204,10 +203,9 @@ class Device:
     def volume_key(self, key: Secret, *, slot: int | None = None) -> Secret:
         """Return the volume key that `slot` (None: any) yields to `key`; costs one unlock (crypt_volume_key_get).
 
-        Raises SlotPassphraseRejected, or KdfOutOfBounds before anything is tried.
+        Raises SlotPassphraseRejected, or KdfOutOfBounds or KdfOutOfMemory before anything is tried.
         """
         handle = self._handle
-        handle.check_bounds(slot)
         number = ANY_SLOT if slot is None else slot
         # 0 or less where there is no such keyslot: then the call below says so.
         size_bytes = (
@@ -219,7 +217,7 @@ class Device:
         size = ffi.new("size_t *")
         size[0] = len(volume_key)
         try:
-            with chars_of(key) as chars, chars_of(volume_key) as target:
+            with handle.deriving(slot), chars_of(key) as chars, chars_of(volume_key) as target:
                 handle.run(
                     handle.unlocking("get the volume key", slot),
                     lib.crypt_volume_key_get,

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
 from luksctl.cryptsetup.callbacks import CallState, ProgressCallback, thread_state
 from luksctl.cryptsetup.failure import Operation, check
-from luksctl.cryptsetup.kdf import Kdf, KdfBounds, pbkdf_parameters
+from luksctl.cryptsetup.kdf import MEMORY_WORTH_ASKING_KIB, Kdf, KdfBounds, heaviest_keyslot, pbkdf_parameters
 from luksctl.hints import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, final
 
 if TYPE_CHECKING:
@@ -189,6 +189,23 @@ class Handle:
     def check_bounds(self, slot: int | None) -> None:
         """Raise KdfOutOfBounds if unlocking `slot` (None: any) would cost more than the bounds allow."""
         self.bounds.check(self.metadata(), slot, self.path)
+
+    @contextmanager
+    def deriving(self, slot: int | None, *, unlocks: bool = True, new: Kdf | None = None) -> Iterator[None]:
+        """Hold the memory that unlocking `slot` (None: any) or writing a slot that costs `new` takes.
+
+        Without `unlocks` only `new` counts. Raises KdfOutOfBounds or KdfOutOfMemory before anything is derived.
+        """
+        heaviest: tuple[int | None, int] = (slot, getattr(new, "memory_kib", 0))
+        if unlocks:
+            self.check_bounds(slot)
+            heaviest = max(heaviest, heaviest_keyslot(self.metadata(), slot), key=lambda pair: pair[1])
+        number, needed_kib = heaviest
+        if self.bounds.memory is None or needed_kib < MEMORY_WORTH_ASKING_KIB:
+            yield
+            return
+        with self.bounds.memory().reserve(needed_kib, number, self.path):
+            yield
 
     def check_digests(self) -> None:
         """Raise KdfOutOfBounds if verifying a volume key would cost more than the bounds allow."""

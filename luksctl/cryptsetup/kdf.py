@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
@@ -15,6 +15,7 @@ from luksctl.value import frozen
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup._libcryptsetup import PbkdfType
+    from luksctl.cryptsetup.kdf_memory import KdfMemory
 
 
 @frozen
@@ -40,7 +41,8 @@ class KdfBounds:
     The defaults take what cryptsetup writes with up to twenty seconds of `--iter-time` (its default is two), and stop a
     forged header that would run for minutes or for ever: a running key derivation cannot be interrupted.
     `max_work_kib` bounds Argon2's time times memory (128 GiB: about 80 s on two slow cores); memory and threads are the
-    library's own maxima.
+    library's own maxima. `memory` gives who is asked before each derivation whether the machine has what it needs;
+    None asks nobody.
     """
 
     max_time: int = 4096
@@ -50,6 +52,7 @@ class KdfBounds:
     max_iterations: int = 100_000_000
     max_digest_iterations: int = 10_000_000
     max_af_stripes: int = 4000
+    memory: Callable[[], KdfMemory] | None = None
 
     def check(self, metadata: Mapping[str, Any], slot: int | None, subject: str) -> None:
         """Raise KdfOutOfBounds unless the digests and keyslot `slot` (None: every one) stay within the bounds.
@@ -94,6 +97,21 @@ class KdfBounds:
 
 
 DEFAULT_BOUNDS: Final = KdfBounds()
+
+# Slots of random keys need less than this, and wait for nobody.
+MEMORY_WORTH_ASKING_KIB: Final = KIB
+
+
+def heaviest_keyslot(metadata: Mapping[str, Any], slot: int | None) -> tuple[int | None, int]:
+    """Return the keyslot that takes the most memory to unlock, and how many KiB: `slot`, or one of all for None.
+
+    `metadata` was checked by `KdfBounds.check`. No slot and 0 where there is none that takes any.
+    """
+    found: tuple[int | None, int] = (slot, 0)
+    for number, keyslot in metadata["keyslots"].items():
+        if keyslot["type"] == "luks2" and slot in (None, int(number)) and keyslot["kdf"]["type"] != "pbkdf2":
+            found = max(found, (int(number), keyslot["kdf"]["memory"]), key=lambda pair: pair[1])
+    return found
 
 
 @contextmanager

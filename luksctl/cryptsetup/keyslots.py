@@ -36,7 +36,8 @@ class Keyslots:
     """Add, change, destroy and read keyslots; made by `Device.keyslots`.
 
     Every method that writes has written both header copies and synced them when it returns. All raise CryptsetupError;
-    where a passphrase is asked for, SlotPassphraseRejected if it is wrong and KdfOutOfBounds before it is tried.
+    where a passphrase is asked for, SlotPassphraseRejected if it is wrong and KdfOutOfBounds before it is tried. Those
+    that derive a key raise KdfOutOfMemory before they do.
     """
 
     __slots__ = ("_handle",)
@@ -53,7 +54,8 @@ class Keyslots:
         """
         handle = self._handle
         handle.set_kdf(kdf)
-        with chars_of(key) as key_chars, optional_chars_of(volume_key) as volume_chars:
+        memory = handle.deriving(slot, unlocks=False, new=kdf)
+        with memory, chars_of(key) as key_chars, optional_chars_of(volume_key) as volume_chars:
             return handle.change(
                 handle.unlocking("add a keyslot", slot),
                 lib.crypt_keyslot_add_by_volume_key,
@@ -70,9 +72,9 @@ class Keyslots:
         Cut: as `add_by_volume_key` (crypt_keyslot_add_by_passphrase).
         """
         handle = self._handle
-        handle.check_bounds(None)
+        memory = handle.deriving(None, new=kdf)
         handle.set_kdf(kdf)
-        with chars_of(key) as key_chars, chars_of(existing) as existing_chars:
+        with memory, chars_of(key) as key_chars, chars_of(existing) as existing_chars:
             return handle.change(
                 handle.unlocking("add a keyslot", slot),
                 lib.crypt_keyslot_add_by_passphrase,
@@ -90,7 +92,8 @@ class Keyslots:
         """
         handle = self._handle
         handle.set_kdf(kdf)
-        with chars_of(key) as key_chars, chars_of(stored_key) as stored_chars:
+        memory = handle.deriving(slot, unlocks=False, new=kdf)
+        with memory, chars_of(key) as key_chars, chars_of(stored_key) as stored_chars:
             return handle.change(
                 handle.unlocking("add an unbound keyslot", slot),
                 lib.crypt_keyslot_add_by_key,
@@ -109,9 +112,9 @@ class Keyslots:
         slots the old one is removed after the new one is written (crypt_keyslot_change_by_passphrase).
         """
         handle = self._handle
-        handle.check_bounds(slot)
+        memory = handle.deriving(slot, new=kdf)
         handle.set_kdf(kdf)
-        with chars_of(old_key) as old_chars, chars_of(new_key) as new_chars:
+        with memory, chars_of(old_key) as old_chars, chars_of(new_key) as new_chars:
             return handle.change(
                 handle.unlocking("change a keyslot", slot),
                 lib.crypt_keyslot_change_by_passphrase,

@@ -100,13 +100,13 @@ class Mappings:
     ) -> int:
         """Open the device as /dev/mapper/`name` and return the keyslot that `key` opened.
 
-        Without `slot` all are tried in turn. Raises SlotPassphraseRejected, or KdfOutOfBounds before any is tried.
+        Without `slot` all are tried in turn. Raises SlotPassphraseRejected, or KdfOutOfBounds or
+        KdfOutOfMemory before any is tried.
         """
         handle = self._handle
         self._check_not_reencrypting()
-        handle.check_bounds(slot)
         number = ANY_SLOT if slot is None else slot
-        with chars_of(key) as chars:
+        with handle.deriving(slot), chars_of(key) as chars:
             return handle.run(
                 handle.unlocking(f"open as {name}", slot),
                 lib.crypt_activate_by_passphrase,
@@ -172,9 +172,8 @@ class Mappings:
     def resume_by_passphrase(self, name: str, key: Secret, *, slot: int | None = None) -> int:
         """Bring the suspended /dev/mapper/`name` back and return the keyslot that `key` opened."""
         handle = self._handle
-        handle.check_bounds(slot)
         number = ANY_SLOT if slot is None else slot
-        with chars_of(key) as chars:
+        with handle.deriving(slot), chars_of(key) as chars:
             return handle.run(
                 handle.unlocking(f"resume {name}", slot),
                 lib.crypt_resume_by_passphrase,

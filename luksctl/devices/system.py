@@ -16,9 +16,12 @@ _UNIT_TIMEOUT_S: Final = 600.0
 class RunningSystem:
     """What only a running system can tell or do."""
 
-    def __init__(self, tree: BlockTree, cmdline_path: str = "/proc/cmdline") -> None:
+    def __init__(
+        self, tree: BlockTree, cmdline_path: str = "/proc/cmdline", meminfo_path: str = "/proc/meminfo"
+    ) -> None:
         self._tree = tree
         self._cmdline_path = cmdline_path
+        self._meminfo_path = meminfo_path
 
     def mounted_from(self, mount_point: str) -> str | None:
         """Return the resolved device mounted at exactly `mount_point` (the topmost one), or None."""
@@ -33,6 +36,10 @@ class RunningSystem:
         """Start a unit and wait for it; DeviceError with systemd's words when it fails."""
         _systemctl("start", unit)
 
+    def stop_unit(self, unit: str) -> None:
+        """Stop a unit and wait for it; DeviceError with systemd's words when it fails."""
+        _systemctl("stop", unit)
+
     def reset_failed(self, unit: str) -> None:
         """Forget that a unit failed; a unit that never failed is fine."""
         _systemctl("reset-failed", "--", f"{unit}*")
@@ -44,6 +51,16 @@ class RunningSystem:
     def memory_kib(self) -> int:
         """Return the machine's memory."""
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+
+    def available_memory_kib(self) -> int | None:
+        """Return what the kernel could give without swapping (MemAvailable), None where it does not say."""
+        try:
+            with open(self._meminfo_path, encoding="ascii") as source:
+                fields = dict(line.split(":", 1) for line in source if ":" in line)
+        except OSError:
+            return None
+        words = fields.get("MemAvailable", "").split()
+        return int(words[0]) if words else None
 
     def kernel_arguments(self) -> tuple[str, ...]:
         """Return the words of the kernel command line."""
