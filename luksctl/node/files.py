@@ -5,6 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 
+from luksctl.hints import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from io import BufferedWriter
+
 
 def replace_file(path: str, content: bytes, *, mode: int = 0o600) -> None:
     """Write `content` beside `path`, sync it, rename it over, and sync the directory.
@@ -14,13 +19,31 @@ def replace_file(path: str, content: bytes, *, mode: int = 0o600) -> None:
     """
     temporary = f"{path}.new"
     with os.fdopen(_open_alone(temporary), "wb") as stream:
-        os.fchmod(stream.fileno(), mode)
-        os.ftruncate(stream.fileno(), 0)
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
+        _fill(stream, content, mode)
         os.rename(temporary, path)
     sync_directory(os.path.dirname(path) or ".")
+
+
+def create_file(path: str, content: bytes, *, mode: int = 0o600) -> bool:
+    """Make a file that is never replaced; tell whether it was made, or was there already and is left as it is.
+
+    Either way file and name are on the medium when it returns. Cut: no file, and perhaps a leftover `.new` that the
+    next call writes over, or the whole one. Of several processes at once, one makes it.
+    """
+    temporary = f"{path}.new"
+    made = False
+    if not os.path.lexists(path):
+        with os.fdopen(_open_alone(temporary), "wb") as stream:
+            made = not os.path.lexists(path)
+            if made:
+                _fill(stream, content, mode)
+                os.rename(temporary, path)
+            else:
+                os.unlink(temporary)
+    if not made:
+        _sync_file(path)
+    sync_directory(os.path.dirname(path) or ".")
+    return made
 
 
 def replace_link(path: str, destination: str) -> None:
@@ -48,6 +71,23 @@ def sync_directory(path: str) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _fill(stream: BufferedWriter, content: bytes, mode: int) -> None:
+    os.fchmod(stream.fileno(), mode)
+    os.ftruncate(stream.fileno(), 0)
+    stream.write(content)
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _sync_file(path: str) -> None:
+    """Return when a file that another process made is on the medium: that one may have been killed before its sync."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_alone(path: str) -> int:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from luksctl.errors import KeyRejected
-from luksctl.hints import Final, NoReturn, final
+from luksctl.hints import TYPE_CHECKING, Final, NoReturn, final
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.ports import KeyProvider, MadeKey
 from luksctl.secret import Secret
 from luksctl.value import frozen
 
-_LOCK_TO_STATE: Final = "this release brings no provider for keys locked to STATE"
+if TYPE_CHECKING:
+    from luksctl.providers.salted import Salts
+
+_NO_SALTS: Final = "there is no STATE here that the key could be locked to"
 
 
 @final
@@ -41,12 +44,23 @@ class Unavailable:
 class Registry:
     """Find the provider of a key; a kind without one gets `Unavailable`, never an error of its own."""
 
-    def __init__(self, providers: Mapping[KeyKind, KeyProvider]) -> None:
+    def __init__(self, providers: Mapping[KeyKind, KeyProvider], salts: Callable[[], Salts] | None = None) -> None:
+        """Serve keys by `providers`; `salts` gives the salts of keys that are locked to STATE."""
         self._providers = dict(providers)
+        self._salts = salts
 
     def __call__(self, key: ConfiguredKey) -> KeyProvider:
         """Return who makes and recovers `key`."""
-        if key.lock_to_state:
+        provider = self._providers.get(key.kind)
+        if provider is None:
+            return Unavailable(f"this release brings no provider for {key.kind} keys")
+        return self._salted(provider) if key.lock_to_state else provider
+
+    def _salted(self, provider: KeyProvider) -> KeyProvider:
+        if self._salts is None:
             # The key of such a slot ends with a salt from STATE: the plain one would open nothing, or be too weak.
-            return Unavailable(_LOCK_TO_STATE)
-        return self._providers.get(key.kind) or Unavailable(f"this release brings no provider for {key.kind} keys")
+            return Unavailable(_NO_SALTS)
+        # Not at the top: most nodes lock nothing to STATE, and the start of a boot is timed.
+        from luksctl.providers.salted import SaltedProvider  # noqa: PLC0415
+
+        return SaltedProvider(provider, self._salts())

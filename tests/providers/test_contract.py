@@ -13,11 +13,13 @@ from luksctl.errors import KeyRejected, LuksctlError, ProviderUnavailable, Token
 from luksctl.model.config import ConfiguredKey, KmsKey, NodeIdKey, StaticKey
 from luksctl.model.ports import KeyProvider, MadeKey
 from luksctl.providers.node_id import NodeIdProvider
+from luksctl.providers.salted import SaltedProvider
 from luksctl.providers.static import StaticProvider
 from luksctl.secret import Secret
 from tests.marker import MARKER, shown_in
 
 UUID = "4c4c4544-0042-3510-8051-b4c04f4e5731"
+SALT = b"a marker in a salt\nof 32 bytes.."
 DOCUMENTED = (KeyRejected, TokenInvalid, ProviderUnavailable)
 
 
@@ -44,6 +46,16 @@ class SealingProvider:
         return None
 
 
+class Salt:
+    """A STATE that holds a salt with a newline in it."""
+
+    def existing(self) -> Secret:
+        """Return it."""
+        return Secret.take(SALT)
+
+    existing_or_new = existing
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One provider with a key of its kind; `tokens` says whether it needs one; `secrets` are never to be seen."""
@@ -66,6 +78,30 @@ CASES = {
         False,
         (UUID.encode(), b"another-identity"),
     ),
+    "static, locked": Case(
+        lambda: SaltedProvider(StaticProvider(), Salt()),
+        ConfiguredKey(1, StaticKey(Secret.take(bytes(MARKER))), lock_to_state=True),
+        False,
+        (MARKER, SALT),
+    ),
+    "static, two lines, locked": Case(
+        lambda: SaltedProvider(StaticProvider(), Salt()),
+        ConfiguredKey(1, StaticKey(Secret.take(MARKER + b"\nsecond")), lock_to_state=True),
+        False,
+        (MARKER, SALT),
+    ),
+    "nodeID, locked": Case(
+        lambda: SaltedProvider(NodeIdProvider(lambda: UUID), Salt()),
+        ConfiguredKey(3, NodeIdKey(), lock_to_state=True),
+        False,
+        (UUID.encode(), SALT),
+    ),
+    "a fake with tokens, locked": Case(
+        lambda: SaltedProvider(SealingProvider(), Salt()),
+        ConfiguredKey(5, KmsKey("h"), lock_to_state=True),
+        True,
+        (MARKER, SALT),
+    ),
     "a fake with tokens": Case(SealingProvider, ConfiguredKey(5, KmsKey("h")), True, (MARKER,)),
 }
 
@@ -85,31 +121,31 @@ def content(secret: Secret) -> bytes:
 
 def test_the_first_candidate_is_the_key_that_was_made(case: Case) -> None:
     """Another provider object recovers it, from the token alone."""
-    made = case.provider().make("STATE", case.key)
+    made = case.provider().make("EPHEMERAL", case.key)
     assert (made.token is not None) == case.tokens
-    first = next(iter(case.provider().recover("STATE", case.key, made.token)))
+    first = next(iter(case.provider().recover("EPHEMERAL", case.key, made.token)))
     assert content(first) == content(made.key)
 
 
 def test_candidates_are_fresh_secrets_that_differ(case: Case) -> None:
     """Each is the caller's to close; closing one harms neither the others nor the configured key."""
-    token = case.provider().make("STATE", case.key).token
-    candidates = list(case.provider().recover("STATE", case.key, token))
+    token = case.provider().make("EPHEMERAL", case.key).token
+    candidates = list(case.provider().recover("EPHEMERAL", case.key, token))
     assert all(isinstance(candidate, Secret) for candidate in candidates)
     contents = [content(candidate) for candidate in candidates]
     assert len(set(contents)) == len(contents) >= 1
     for candidate in candidates:
         candidate.close()
-    again = case.provider().recover("STATE", case.key, token)
+    again = case.provider().recover("EPHEMERAL", case.key, token)
     assert [content(candidate) for candidate in again] == contents
 
 
 def test_a_key_that_was_made_is_the_callers(case: Case) -> None:
     """Closing it does not take it from the provider or the config."""
     provider = case.provider()
-    with provider.make("STATE", case.key).key as first:
+    with provider.make("EPHEMERAL", case.key).key as first:
         expected = content(first)
-    assert content(provider.make("STATE", case.key).key) == expected
+    assert content(provider.make("EPHEMERAL", case.key).key) == expected
 
 
 def test_a_token_that_is_not_its_own_is_told_apart(case: Case) -> None:
@@ -118,18 +154,18 @@ def test_a_token_that_is_not_its_own_is_told_apart(case: Case) -> None:
     for token in (None, '{"type":"systemd-tpm2","keyslots":["3"]}'):
         if case.tokens:
             with pytest.raises(TokenInvalid):
-                next(iter(provider.recover("STATE", case.key, token)))
+                next(iter(provider.recover("EPHEMERAL", case.key, token)))
         else:
-            assert content(next(iter(provider.recover("STATE", case.key, token))))
+            assert content(next(iter(provider.recover("EPHEMERAL", case.key, token))))
 
 
 def test_no_secret_is_shown(case: Case) -> None:
     """Neither by the provider, nor by what it makes, nor by its explanation."""
     provider = case.provider()
-    made = provider.make("STATE", case.key)
-    candidates = list(provider.recover("STATE", case.key, made.token))
+    made = provider.make("EPHEMERAL", case.key)
+    candidates = list(provider.recover("EPHEMERAL", case.key, made.token))
     shown = [repr(provider), repr(case.key), repr(made.key), repr(candidates), str(candidates[0])]
-    shown.append(str(provider.explain_rejection("STATE", case.key)))
+    shown.append(str(provider.explain_rejection("EPHEMERAL", case.key)))
     for secret in case.secrets:
         assert [shown_in(text, secret) for text in shown] == [[]] * len(shown)
 
@@ -151,7 +187,7 @@ def test_failures_are_of_the_documented_classes(provider: KeyProvider) -> None:
     """What the pipe knows how to go on from; both methods say the same."""
     key = ConfiguredKey(1, NodeIdKey())
     raised: list[type[LuksctlError]] = []
-    for attempt in (lambda: provider.make("STATE", key), lambda: list(provider.recover("STATE", key, None))):
+    for attempt in (lambda: provider.make("EPHEMERAL", key), lambda: list(provider.recover("EPHEMERAL", key, None))):
         with pytest.raises(DOCUMENTED) as caught:
             attempt()
         raised.append(caught.type)

@@ -27,8 +27,9 @@ def test_each_kind_has_its_provider() -> None:
     [
         (KmsKey("h"), None, "no provider for kms keys"),
         (TpmKey(), None, "no provider for tpm keys"),
-        (STATIC, True, "no provider for keys locked to STATE"),
-        (NodeIdKey(), True, "no provider for keys locked to STATE"),
+        (STATIC, True, "no STATE here"),
+        (NodeIdKey(), True, "no STATE here"),
+        (KmsKey("h"), True, "no provider for kms keys"),
     ],
 )
 def test_what_no_provider_serves_is_rejected(source: KeySource, *, lock_to_state: bool | None, why: str) -> None:
