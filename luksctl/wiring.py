@@ -8,6 +8,7 @@ from functools import partial
 
 from luksctl.cryptsetup import blkid
 from luksctl.cryptsetup.headers import LuksHeaders
+from luksctl.cryptsetup.kdf import KdfBounds
 from luksctl.cryptsetup.ondisk import read_copies
 from luksctl.devices import medium
 from luksctl.devices.disks import SystemDisks
@@ -28,8 +29,11 @@ from luksctl.providers.registry import Registry
 from luksctl.providers.static import StaticProvider
 
 if TYPE_CHECKING:
+    from luksctl.cryptsetup.kdf_memory import KdfMemory
     from luksctl.devices.partition import Installer
     from luksctl.devices.unit_host import UnitHost
+    from luksctl.node.finding import Surroundings
+    from luksctl.node.salt import StateSalt
     from luksctl.providers.node_id import NodeIdProvider
 
 DEFAULT_SETTINGS = Settings()
@@ -152,8 +156,14 @@ def build_node(
     disks = _disks(settings, tree, where, tell)
     meta = LocatedMeta(settings, disks, where.run_dir)
     node_id = partial(_node_id_provider, meta)
-    ports = Ports(disks, LuksHeaders(medium.read), meta, partial(_provider, node_id))
-    return Node(settings, ports, RunningSystem(tree), where, announce, partial(_note_machine, meta, node_id), tell)
+    system = RunningSystem(tree)
+    bounds = KdfBounds(memory=partial(_kdf_memory, system, where))
+    node: Node
+    # The salt of keys that are locked to STATE is read when one is asked for, and by then there is a node.
+    provider = partial(_provider, node_id, lambda: _state_salt(node))
+    ports = Ports(disks, LuksHeaders(medium.read, bounds), meta, provider)
+    node = Node(settings, ports, system, where, announce, partial(_note_machine, meta, node_id), tell)
+    return node
 
 
 def machine_paths() -> Paths:
@@ -180,6 +190,19 @@ def unit_host() -> UnitHost:
     from luksctl.devices.unit_host import UnitHost  # noqa: PLC0415  # as installer
 
     return UnitHost(BlockTree())
+
+
+def surroundings() -> Surroundings:
+    """Return what doctor asks of the running machine."""
+    import time  # noqa: PLC0415  # as installer, and so are all of these
+
+    from luksctl.cryptsetup.library import problem  # noqa: PLC0415
+    from luksctl.devices.mkfs import mkfs_problem  # noqa: PLC0415
+    from luksctl.devices.tables import read_crypttab, read_fstab  # noqa: PLC0415
+    from luksctl.devices.unit_states import unit_states  # noqa: PLC0415
+    from luksctl.node.finding import Surroundings  # noqa: PLC0415
+
+    return Surroundings(lambda: (*read_fstab(), *read_crypttab()), unit_states, mkfs_problem, problem, time.time)
 
 
 def gpt_entries(path: str) -> tuple[PartitionEntry, ...]:
@@ -209,12 +232,25 @@ def _node_id_provider(meta: LocatedMeta) -> NodeIdProvider:
     return NodeIdProvider(SmbiosUuid(), override=facts.uuid_override, machine_check=facts.record.machine_check)
 
 
-def _provider(node_id: Callable[[], NodeIdProvider], key: ConfiguredKey) -> KeyProvider:
+def _kdf_memory(system: RunningSystem, paths: Paths) -> KdfMemory:
+    from luksctl.cryptsetup.kdf_memory import KdfMemory  # noqa: PLC0415  # random keys derive next to nothing
+
+    return KdfMemory(system.available_memory_kib, os.path.join(paths.run_dir, "kdf-memory.lock"))
+
+
+def _state_salt(node: Node) -> StateSalt:
+    from luksctl.node.salt import StateSalt  # noqa: PLC0415  # as a node without nodeID keys
+    from luksctl.node.sources import state_directory  # noqa: PLC0415  # as above
+
+    return StateSalt(lambda: state_directory(node))
+
+
+def _provider(node_id: Callable[[], NodeIdProvider], salts: Callable[[], StateSalt], key: ConfiguredKey) -> KeyProvider:
     """Return who serves `key`; META is asked for the UUID override only when a nodeID key needs it."""
     providers: dict[KeyKind, KeyProvider] = {KeyKind.STATIC: StaticProvider()}
     if key.kind is KeyKind.NODE_ID:
         providers[KeyKind.NODE_ID] = node_id()
-    return Registry(providers)(key)
+    return Registry(providers, salts)(key)
 
 
 def _note_machine(meta: LocatedMeta, node_id: Callable[[], NodeIdProvider]) -> None:
