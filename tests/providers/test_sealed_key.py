@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from luksctl.errors import SealError
-from luksctl.providers.recipient import seal
+from luksctl.providers.recipient import read_identity, seal
 from luksctl.providers.recovery_key import encode
 from luksctl.providers.sealed_key import KeyPlace, open_sealed_key, read_sealed_key, seal_recovery_key
 from luksctl.secret import Secret
 from tests.house.tree import ROOT
 from tests.marker import MARKER, shown_in
-from tests.providers.operators import KINDS, operator
+from tests.providers.operators import KINDS, nobody_asks, operator
 
 PLACE = KeyPlace("node7", "STATE", "11111111-2222-3333-4444-555555555555", 31)
 NOON = datetime(2026, 3, 4, 13, 5, 6, 7, timezone(timedelta(hours=1)))
@@ -78,6 +78,18 @@ def test_the_document_shows_nothing_of_the_key(kind: str) -> None:
     with marker_key() as key, key.view() as view:
         assert shown_in(shown) == shown_in(shown, bytes(view)) == []
         assert shown_in(base64.b64decode(document(kind)["sealed"]), bytes(view)) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_documents_that_are_out_open_for_ever(kind: str) -> None:
+    """Made once, kept beside this file: neither a later luksctl nor a later cryptography may read them otherwise."""
+    known = ROOT / "tests" / "providers" / "known"
+    with Secret.take((known / f"{kind}.pem").read_bytes()) as text:
+        identity = read_identity(text, nobody_asks)
+    read = read_sealed_key((known / f"{kind}.json").read_bytes())
+    with Secret.take(bytes(range(32))) as entropy:
+        assert content(open_sealed_key(read, identity)) == content(encode(entropy))
+    assert read.place == PLACE
 
 
 CHANGES = {
