@@ -1,4 +1,4 @@
-"""How real adapters are joined: what META counts as when it cannot be told."""
+"""How real adapters are joined: what META counts as when it cannot be told, and what keys and derivations ask for."""
 
 from __future__ import annotations
 
@@ -8,13 +8,28 @@ from typing import cast
 import pytest
 
 from luksctl.devices.disks import SystemDisks
+from luksctl.errors import ProviderUnavailable
 from luksctl.meta.store import AdvStore
-from luksctl.model.config import Settings
+from luksctl.model.config import (
+    CHEAPEST_KDF,
+    EPHEMERAL,
+    STATE,
+    ByImage,
+    ConfiguredKey,
+    KdfCost,
+    Settings,
+    StaticKey,
+    VolumeEncryption,
+    VolumeSettings,
+)
 from luksctl.model.meta import TAG_UUID_OVERRIDE, MetaState
 from luksctl.model.observed import Ambiguous, Missing
+from luksctl.model.ports import HeaderFormat
 from luksctl.model.probe import Device
-from luksctl.units import MIB
-from luksctl.wiring import LocatedMeta
+from luksctl.node.node import Node, Paths
+from luksctl.secret import Secret
+from luksctl.units import KIB, MIB
+from luksctl.wiring import LocatedMeta, build_node
 
 
 class _Found:
@@ -73,3 +88,33 @@ def test_keys_go_by_what_was_read_last(tmp_path: Path) -> None:
     assert meta.latest().uuid_override == "before"
     assert meta.load().uuid_override == "after"
     assert meta.latest().uuid_override == "after"
+
+
+def _node(directory: Path) -> Node:
+    paths = Paths(str(directory / "run"), str(directory / "machine.yaml"), (), str(directory / "expected.json"))
+    where = VolumeSettings(ByImage(str(directory / "state.img")), str(directory / "mnt"))
+    return build_node(Settings(((STATE, where),)), lambda _: None, paths)
+
+
+def test_a_key_that_is_locked_to_state_waits_for_its_mount(tmp_path: Path) -> None:
+    """The salt is asked of the node that was built, when a key needs it and not before."""
+    key = ConfiguredKey(1, StaticKey(Secret.take(b"pw")), lock_to_state=True)
+    provider = _node(tmp_path).ports.provider(key)
+    with pytest.raises(ProviderUnavailable, match="STATE is not mounted"):
+        provider.make(EPHEMERAL, key)
+
+
+def test_key_derivations_reserve_their_memory(tmp_path: Path) -> None:
+    """All processes of this machine meet at one lock file."""
+    node, image = _node(tmp_path), tmp_path / "volume.img"
+    with image.open("xb") as target:
+        target.truncate(32 * MIB)
+    device = Device(str(image), 32 * MIB, image=True)
+    how = HeaderFormat("11111111-1111-4111-8111-111111111111", "", VolumeEncryption(()), talos_readable=True)
+    lock = tmp_path / "run" / "kdf-memory.lock"
+    with Secret.random(64) as volume_key, Secret.take(b"pw") as key:
+        node.ports.headers.format(device, how, volume_key)
+        node.ports.headers.add_keyslot(device, 0, key, volume_key, CHEAPEST_KDF)
+        assert not lock.exists()
+        node.ports.headers.add_keyslot(device, 1, key, volume_key, KdfCost(4, 2 * KIB, 1))
+    assert lock.exists()

@@ -35,6 +35,11 @@ def _of_volume(volume: str, encryption: VolumeEncryption, *, state_is_plain: boo
                 f"{volume}, slot {key.slot}: STATE is not encrypted, so the salt that this key is locked to lies there "
                 "in clear, and the lock keeps nobody out who has the disk"
             )
+    if encryption.keys and all(key.lock_to_state for key in encryption.keys):
+        yield (
+            f"{volume}: every key is locked to STATE, so whoever loses STATE, or makes it anew, loses this volume as "
+            "well; add a key without lockToState, or enrol a recovery key"
+        )
     if kinds and kinds <= _ON_ONE_MACHINE:
         named = " and ".join(sorted(kinds))
         yield (

@@ -15,6 +15,7 @@ from luksctl.cryptsetup import blkid
 from luksctl.cryptsetup.device import Device as LuksDevice
 from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.headers import LuksHeaders
+from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS
 from luksctl.cryptsetup.ondisk import read_copies
 from luksctl.devices import medium
 from luksctl.devices.disks import SystemDisks
@@ -77,6 +78,7 @@ class Node:
                 with path.open("xb") as target:
                     target.truncate(size_bytes)
         self.boot = Boot()
+        self.bounds = DEFAULT_BOUNDS
         volumes = ((META, VolumeSettings(ByImage(str(self.meta)))), (STATE, VolumeSettings(ByImage(str(self.state)))))
         self.settings = Settings(volumes)
         self._roots = Roots(*(str(directory / name) for name in ("sys", "proc", "dev", "run")))
@@ -133,7 +135,7 @@ class Node:
 
 class _Headers(LuksHeaders):
     def __init__(self, node: Node) -> None:
-        super().__init__(medium.read)
+        super().__init__(medium.read, node.bounds)
         self._node = node
 
     def activate(self, device: Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:  # noqa: ARG002  # no dm
