@@ -32,6 +32,9 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "--program", metavar="PATH", help="the boot hook as units call it (default: this luksctl's, by its Python)"
     )
+    parser.add_argument(
+        "--command", metavar="PATH", help="luksctl as the timer calls it (default: this one, or that beside --program)"
+    )
     parser.add_flag("start", text="mount the volumes now (default; not with --root)", default=True)
 
 
@@ -42,10 +45,15 @@ def add_root(parser: Parser) -> None:
 
 def run(arguments: Namespace, context: Context) -> int:
     """Enable, and say what is less safe than it should be."""
-    named: str | None = arguments.program
-    if named is not None and not os.path.isabs(named):
-        raise UsageError(f"--program takes an absolute path, not {named!r}", hint="luksctl enable --program /PATH")
-    target = target_of(arguments.root, context, program=_hook() if named is None else (named,))
+    program = _absolute("--program", arguments.program)
+    command = _absolute("--command", arguments.command)
+    if command is None and program is not None:
+        command = os.path.join(os.path.dirname(program), "luksctl")  # an installer puts the two side by side
+    target = replace(
+        target_of(arguments.root, context),
+        program=_own("boot", "-S") if program is None else (program,),
+        command=_own("cli") if command is None else (command,),
+    )
     host = unit_host()
     outcome = enable(target, host, encrypted=_expected(arguments.encrypted, target))
     if arguments.start and not target.root:
@@ -54,13 +62,20 @@ def run(arguments: Namespace, context: Context) -> int:
     return Degraded.exit_code if outcome.problems else 0
 
 
-def target_of(root: str, context: Context, *, program: tuple[str, ...] = ()) -> Target:
+def _absolute(option: str, path: str | None) -> str | None:
+    """Return `path`, which systemd takes only as an absolute one."""
+    if path is not None and not os.path.isabs(path):
+        raise UsageError(f"{option} takes an absolute path, not {path!r}", hint=f"luksctl enable {option} /PATH")
+    return path
+
+
+def target_of(root: str, context: Context) -> Target:
     """Return where to write; settings below `root` count for what is written there."""
     below = "" if root in ("", "/") else os.path.abspath(root)
     settings_below = below + Settings().path
     if below and context.settings_path is None and os.path.exists(settings_below):
         context.settings_path = settings_below
-    return Target(context.settings(), context.paths or Paths(), program, below)
+    return Target(context.settings(), context.paths or Paths(), (), below)
 
 
 def show(outcome: Outcome, console: Console) -> None:
@@ -103,7 +118,10 @@ def _expected(named: tuple[str, ...] | None, target: Target) -> tuple[str, ...] 
     return tuple(volume for volume in MANAGED if volume in recorded | wanted)
 
 
-def _hook() -> tuple[str, ...]:
-    """Return the command line of this luksctl's hook: by this interpreter, with nothing that is installed beside."""
+def _own(room: str, *options: str) -> tuple[str, ...]:
+    """Return the command line of this very luksctl's hook, or of luksctl itself: by this interpreter, with `options`.
+
+    -I keeps the environment and the working directory out of it.
+    """
     package = os.path.dirname(os.path.abspath(luksctl.__file__))
-    return (sys.executable, "-I", "-S", os.path.join(package, "boot", "program.py"))
+    return (sys.executable, "-I", *options, os.path.join(package, room, "program.py"))

@@ -35,3 +35,7 @@ class UnitHost:
     def start_unit(self, unit: str) -> None:
         """Start a unit and wait for it."""
         self._system.start_unit(unit)
+
+    def stop_unit(self, unit: str) -> None:
+        """Stop a unit and wait for it."""
+        self._system.stop_unit(unit)

@@ -1,8 +1,8 @@
 """Write everything systemd needs to open and mount the volumes at every boot, and take exactly that back.
 
-Below `root`: the units in etc/systemd/system (each begins with MARK), the links of local-fs.target, the record of what
-is expected to be encrypted, and the directories under the mount points. Nothing else is touched. Cut anywhere: run it
-again; units without links do nothing yet.
+Below `root`: the units in etc/systemd/system (each begins with MARK), the links of local-fs.target and timers.target,
+the record of what is expected to be encrypted, and the directories under the mount points. Nothing else is touched. Cut
+anywhere: run it again; units without links do nothing yet.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from luksctl.node import guard
 from luksctl.node.expected import write_expected
 from luksctl.node.files import read_file, replace_file, sync_directory
 from luksctl.node.node import Paths
-from luksctl.node.units import MARK, UnitFile, mount_unit, unit_files
+from luksctl.node.units import CHECK_TIMER, LOCAL_FS, MARK, TIMERS, UnitFile, check_units, mount_unit, unit_files
 from luksctl.value import frozen
 
 _UNITS: Final = "/etc/systemd/system"
-_WANTS: Final = f"{_UNITS}/local-fs.target.wants"
+_TARGETS: Final = (LOCAL_FS, TIMERS)
 
 
 class Host(Protocol):
@@ -44,15 +44,22 @@ class Host(Protocol):
     def start_unit(self, unit: str) -> None:
         """Start a unit and wait for it; DeviceError with systemd's words when it fails."""
 
+    def stop_unit(self, unit: str) -> None:
+        """Stop a unit and wait for it; DeviceError with systemd's words when it fails."""
+
 
 @frozen
 class Target:
-    """Where to write: `root` is empty for the running system; `program` is the command line of the hook there."""
+    """Where to write: `root` is empty for the running system.
+
+    `program` is the command line of the hook there, `command` that of luksctl itself, for the timer that checks keys.
+    """
 
     settings: Settings
     paths: Paths
     program: tuple[str, ...]
     root: str = ""
+    command: tuple[str, ...] = ()
 
     @property
     def mount_points(self) -> tuple[str, ...]:
@@ -79,7 +86,7 @@ def enable(target: Target, host: Host, *, encrypted: tuple[str, ...] | None) -> 
     a mount point is not empty.
     """
     outcome = Outcome()
-    planned = unit_files(target.settings, target.paths, target.program)
+    planned = _planned(target)
     _refuse_foreign(target, (*planned, *guard.unit(target.mount_points)))
     if encrypted is not None:
         path = target.root + target.paths.expected_encrypted
@@ -87,7 +94,8 @@ def enable(target: Target, host: Host, *, encrypted: tuple[str, ...] | None) -> 
         write_expected(path, encrypted)
         outcome.written.append(path)
     units = (*planned, *_seal(target, host, outcome))
-    _make_directory(target.root + _WANTS)
+    for name in _TARGETS:
+        _make_directory(_wants(target, name))
     for unit in units:
         path = f"{target.root}{_UNITS}/{unit.name}"
         replace_file(path, unit.text.encode(), mode=0o644)
@@ -95,31 +103,48 @@ def enable(target: Target, host: Host, *, encrypted: tuple[str, ...] | None) -> 
     names = {unit.name for unit in units}
     outcome.removed += _remove_units(target, keep=names)
     for unit in units:
-        _link(f"{target.root}{_WANTS}/{unit.name}", f"../{unit.name}", wanted=unit.wanted)
-    sync_directory(target.root + _WANTS)
+        _link(f"{_wants(target, unit.target)}/{unit.name}", f"../{unit.name}", wanted=unit.wanted)
+    for name in _TARGETS:
+        sync_directory(_wants(target, name))
     if target.root:
-        for path in (word for word in target.program if os.path.isabs(word)):
-            if not os.path.lexists(target.root + path):
-                outcome.notes.append(f"{path} is not there below {target.root} yet, and the units start it")
-    if not target.root:
+        outcome.notes += _missing_programs(target)
+    else:
         host.reload_units()
     return outcome
 
 
+def _planned(target: Target) -> tuple[UnitFile, ...]:
+    units = unit_files(target.settings, target.paths, target.program)
+    return (*units, *check_units(target.settings, target.command)) if target.command else units
+
+
+def _missing_programs(target: Target) -> Iterator[str]:
+    for path in dict.fromkeys(word for word in (*target.program, *target.command) if os.path.isabs(word)):
+        if not os.path.lexists(target.root + path):
+            yield f"{path} is not there below {target.root} yet, and the units start it"
+
+
 def start(target: Target, host: Host, outcome: Outcome) -> None:
-    """Mount the volumes now; one that does not is a problem in `outcome`, and the boot goes on trying."""
-    for mount_point in target.mount_points:
+    """Mount the volumes now; one that does not is a problem in `outcome`, and the boot goes on trying.
+
+    The timer is started first: it proves nothing yet, and runs whatever becomes of the volumes.
+    """
+    timer = (CHECK_TIMER,) if target.command else ()
+    for unit in (*timer, *map(mount_unit, target.mount_points)):
         try:
-            host.start_unit(mount_unit(mount_point))
+            host.start_unit(unit)
         except DeviceError as error:
-            outcome.problems.append(f"{mount_unit(mount_point)} did not start: {error.cause}")
-            return
+            outcome.problems.append(f"{unit} did not start: {error.cause}")
+            if unit != CHECK_TIMER:
+                return
 
 
 def disable(target: Target, host: Host) -> Outcome:
     """Remove what `enable` wrote; volumes stay open and mounted until the next boot."""
     outcome = Outcome()
     guarded = guard.active(target.root, target.mount_points, host.mounted)
+    if not target.root and CHECK_TIMER in _ours(target):
+        host.stop_unit(CHECK_TIMER)  # systemd would go on with a timer whose file is gone
     outcome.removed += _remove_units(target, keep=set())
     path = target.root + target.paths.expected_encrypted
     if os.path.lexists(path):
@@ -205,7 +230,8 @@ def _ours(target: Target) -> Iterator[str]:
 def _remove_units(target: Target, *, keep: set[str]) -> Iterator[str]:
     for name in _ours(target):
         if name not in keep:
-            _link(f"{target.root}{_WANTS}/{name}", f"../{name}", wanted=False)
+            for wanting in _TARGETS:
+                _link(f"{_wants(target, wanting)}/{name}", f"../{name}", wanted=False)
             os.unlink(f"{target.root}{_UNITS}/{name}")
             yield f"{target.root}{_UNITS}/{name}"
 
@@ -219,6 +245,11 @@ def _link(path: str, destination: str, *, wanted: bool) -> None:
         os.symlink(destination, path)
     elif not wanted and present and os.readlink(path) == destination:
         os.unlink(path)
+
+
+def _wants(target: Target, name: str) -> str:
+    """Return the directory with the links to what the target `name` wants."""
+    return f"{target.root}{_UNITS}/{name}.wants"
 
 
 def _make_directory(path: str) -> None:

@@ -6,6 +6,8 @@
 
 Nothing here is required by local-fs.target: a volume that stays locked ends in a failed unit, not in emergency mode.
 The mounts come before local-fs.target, so services find them in place; the hook's own deadline bounds the wait.
+
+luksctl-check.timer starts luksctl-check.service once a day, which proves the keys. Nothing requires or awaits it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ from luksctl.node.node import Paths
 from luksctl.value import frozen
 
 IDENTIFIER: Final = "luksctl-boot"
+CHECK_SERVICE: Final = "luksctl-check.service"
+CHECK_TIMER: Final = "luksctl-check.timer"
+LOCAL_FS: Final = "local-fs.target"
+TIMERS: Final = "timers.target"
 MARK: Final = "# Written by luksctl enable; changes are overwritten.\n"
 
 _OPEN: Final = """\
@@ -75,6 +81,40 @@ DirectoryMode={mode}
 WantedBy=local-fs.target
 """
 
+# In maintenance (12) there is nothing to check, which is no failure. The time is for keys that take the longest there
+# is, on every slot: systemd's default for such a service is to wait for ever, and then no timer would start it again.
+_CHECK: Final = """\
+[Unit]
+Description=Prove that every configured key opens its volume
+After=local-fs.target{after}
+
+[Service]
+Type=oneshot
+ExecStart={command} check
+SuccessExitStatus=12
+TimeoutStartSec=3h
+Nice=19
+IOSchedulingClass=idle
+SyslogIdentifier=luksctl-check
+UMask=0077
+LimitCORE=0
+"""
+
+# The same hour on each day, and another one on each node, so that a key service sees them one after the other.
+_TIMER: Final = """\
+[Unit]
+Description=Prove once a day that every configured key opens its volume
+
+[Timer]
+OnCalendar=daily
+RandomizedDelaySec=8h
+FixedRandomDelay=yes
+Persistent=yes
+
+[Install]
+WantedBy=timers.target
+"""
+
 _MOUNT_OPTIONS: Final = {STATE: ("nosuid,nodev,noexec,nofail", "0700"), EPHEMERAL: ("nofail", "0755")}
 _PLAIN: Final = frozenset(ascii_letters + digits + ":_")
 # The service's own deadlines end it, after a mkfs that may take ten minutes; systemd's is for a hook that hangs.
@@ -83,11 +123,12 @@ _HANG_MARGIN_S: Final = 720
 
 @frozen
 class UnitFile:
-    """One unit: its file name, its text, and whether local-fs.target wants it."""
+    """One unit: its file name, its text, and whether `target` wants it."""
 
     name: str
     text: str
     wanted: bool = False
+    target: str = LOCAL_FS
 
 
 def escape_path(path: str) -> str:
@@ -140,6 +181,20 @@ def unit_files(settings: Settings, paths: Paths, program: tuple[str, ...]) -> tu
             )
             units.append(UnitFile(mount_unit(mount_point), MARK + text, wanted=True))
     return tuple(units)
+
+
+def check_units(settings: Settings, command: tuple[str, ...]) -> tuple[UnitFile, ...]:
+    """Return the timer and the service that prove the keys. `command` starts luksctl: an absolute path, and arguments.
+
+    The service comes after the mounts only in order: a volume that does not open is no reason not to check the other.
+    """
+    points = (settings.volume(volume).mount_point for volume in (STATE, EPHEMERAL))
+    after = "".join(f" {mount_unit(point)}" for point in points if point is not None)
+    service = _CHECK.format(after=after, command=_command(command))
+    return (
+        UnitFile(CHECK_SERVICE, MARK + service),
+        UnitFile(CHECK_TIMER, MARK + _TIMER, wanted=True, target=TIMERS),
+    )
 
 
 def _open_service(settings: Settings, volume: str, program: tuple[str, ...]) -> UnitFile:

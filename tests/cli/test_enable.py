@@ -171,8 +171,35 @@ def test_units_start_this_luksctl_and_nothing_that_is_installed_beside(root: Pat
         _restore(root)
 
 
-def test_a_relative_hook_is_refused(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_timer_starts_this_luksctl_by_its_own_file(root: Path) -> None:
+    """Without --command the timer's program is a file that this interpreter runs, and it is luksctl."""
+    try:
+        main(("enable", "--root", str(root), "--encrypted", "STATE"))
+        text = (root / "etc/systemd/system/luksctl-check.service").read_text(encoding="utf-8")
+        line = next(line for line in text.splitlines() if line.startswith("ExecStart="))
+        python, option, program, verb = line.removeprefix("ExecStart=").split()
+        assert (python, option, verb) == (sys.executable, "-I", "check")
+        done = subprocess.run([python, option, program, "--help"], capture_output=True, text=True, check=False, cwd="/")
+        assert done.returncode == 0
+        assert "whether every configured key still opens its keyslot" in done.stdout
+    finally:
+        _restore(root)
+
+
+@pytest.mark.parametrize(("words", "command"), [((), "/usr/bin/luksctl"), (("--command", "/opt/l"), "/opt/l")])
+def test_the_timer_starts_what_lies_beside_the_hook(root: Path, words: tuple[str, ...], command: str) -> None:
+    """An image has its own luksctl: the one beside --program, or the one that --command names."""
+    try:
+        _enable(root, *words)
+        text = (root / "etc/systemd/system/luksctl-check.service").read_text(encoding="utf-8")
+        assert f"ExecStart={command} check\n" in text
+    finally:
+        _restore(root)
+
+
+@pytest.mark.parametrize("option", ["--program", "--command"])
+def test_a_relative_program_is_refused(root: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
     """A service takes an absolute path only; code 64, and nothing was written."""
-    assert main(("enable", "--root", str(root), "--program", "bin/luksctl-boot")) == 64
+    assert main(("enable", "--root", str(root), option, "bin/luksctl")) == 64
     assert "absolute path" in capsys.readouterr().err
     assert _tree(root) == {}

@@ -43,3 +43,7 @@ class RecordingHost:
         if unit in self.failing:
             raise DeviceError(f"{unit} failed")
         self.asked.append(f"start {unit}")
+
+    def stop_unit(self, unit: str) -> None:
+        """Note it."""
+        self.asked.append(f"stop {unit}")

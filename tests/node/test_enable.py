@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from luksctl.devices.programs import Program, locate
 from luksctl.model.config import EPHEMERAL, STATE, Settings, VolumeSettings
 from luksctl.node import guard
 from luksctl.node.enable import Outcome, Target, disable, enable, start
 from luksctl.node.node import Paths
-from luksctl.node.units import MARK
+from luksctl.node.units import CHECK_SERVICE, CHECK_TIMER, MARK, check_units, unit_files
 from luksctl.value import replace
+from tests.devices.fake_tree import needs
 from tests.node.machines import RecordingHost
+
+_ANALYZE = Program("systemd-analyze", "systemd")
 
 
 def _target(root: Path, **mount_points: str | None) -> Target:
@@ -21,6 +27,10 @@ def _target(root: Path, **mount_points: str | None) -> Target:
         for name, volume in Settings().volumes
     )
     return Target(replace(Settings(), volumes=volumes), Paths(), ("/usr/bin/luksctl-boot",), str(root))
+
+
+def _checked(root: Path | str, **mount_points: str | None) -> Target:
+    return replace(_target(Path(root), **mount_points), root=str(root), command=("/usr/bin/luksctl",))
 
 
 def test_a_read_only_mount_stands_in_for_the_flag(tmp_path: Path) -> None:
@@ -136,7 +146,6 @@ def test_settings_that_name_another_mount_point_get_it_into_an_active_guard(
     assert guard.active("", ("/system/elsewhere",), {"/system"}.__contains__)
     target = replace(_target(tmp_path, STATE="/system/elsewhere"), root="")
     monkeypatch.setattr("luksctl.node.enable._UNITS", str(tmp_path / "units"))
-    monkeypatch.setattr("luksctl.node.enable._WANTS", str(tmp_path / "units/wants"))
     enable(target, RecordingHost(flag=False, mounts={"/system"}), encrypted=None)
     assert sorted(path.name for path in directory.iterdir()) == ["elsewhere", "ephemeral"]
 
@@ -176,7 +185,82 @@ def test_a_mount_point_is_no_specifier(tmp_path: Path) -> None:
 
 def test_services_leave_no_core_behind(tmp_path: Path) -> None:
     """The text of a config, passphrases included, lies in memory that a core dump would hold."""
-    enable(_target(tmp_path), RecordingHost(), encrypted=None)
+    enable(_checked(tmp_path), RecordingHost(), encrypted=None)
     services = sorted((tmp_path / "etc/systemd/system").glob("*.service"))
-    assert len(services) == 3
+    assert len(services) == 4
     assert all("LimitCORE=0\n" in path.read_text(encoding="utf-8") for path in services)
+
+
+# ---- the timer that proves keys -------------------------------------------------------------------------------------
+
+
+def test_a_timer_starts_luksctl_after_the_mounts_when_nothing_else_wants_to_run(tmp_path: Path) -> None:
+    """Once a day, at another time on each node; nothing requires the service, and it requires nothing."""
+    enable(_checked(tmp_path, STATE="/srv/my state"), RecordingHost(), encrypted=None)
+    units = tmp_path / "etc/systemd/system"
+    service = (units / CHECK_SERVICE).read_text(encoding="utf-8").splitlines()
+    timer = (units / CHECK_TIMER).read_text(encoding="utf-8").splitlines()
+    assert service[0] == timer[0] == MARK.strip()
+    assert "ExecStart=/usr/bin/luksctl check" in service
+    assert "After=local-fs.target srv-my\\x20state.mount system-ephemeral.mount" in service
+    assert {"Nice=19", "IOSchedulingClass=idle", "Type=oneshot"} <= set(service)
+    assert not any(line.startswith(("Requires=", "Wants=", "BindsTo=", "Before=", "WantedBy=")) for line in service)
+    assert {"OnCalendar=daily", "RandomizedDelaySec=8h", "WantedBy=timers.target"} <= set(timer)
+    links = {str(path.relative_to(units)): os.readlink(path) for path in units.rglob("*") if path.is_symlink()}
+    assert links.pop(f"timers.target.wants/{CHECK_TIMER}") == f"../{CHECK_TIMER}"
+    assert not any(CHECK_SERVICE in name or CHECK_TIMER in name for name in links)
+
+
+def test_the_timer_is_taken_back(tmp_path: Path) -> None:
+    """Units and link, and nothing of others in the same place; below a root systemd is not told anything."""
+    host, other = RecordingHost(), tmp_path / "etc/systemd/system/timers.target.wants/other.timer"
+    other.parent.mkdir(parents=True)
+    other.symlink_to("../other.timer")
+    enable(_checked(tmp_path), host, encrypted=None)
+    disable(_checked(tmp_path), host)
+    assert [path for path in tmp_path.rglob("*") if path.is_symlink() or path.is_file()] == [other]
+    assert not any(what.startswith("stop") for what in host.asked)
+
+
+def test_a_running_timer_is_stopped_before_its_file_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else would stop it until the next boot; where there is none, nothing is asked of systemd."""
+    monkeypatch.setattr("luksctl.node.enable._UNITS", str(tmp_path / "units"))
+    paths = Paths(expected_encrypted=str(tmp_path / "expected.json"))
+    points = {name: str(tmp_path / name) for name in (STATE, EPHEMERAL)}
+    target = replace(_checked("", **points), paths=paths)
+    host = RecordingHost()
+    enable(target, host, encrypted=None)
+    disable(target, host)
+    assert host.asked.count(f"stop {CHECK_TIMER}") == 1
+    disable(target, host)
+    assert host.asked.count(f"stop {CHECK_TIMER}") == 1
+
+
+def test_the_timer_runs_whatever_becomes_of_the_volumes(tmp_path: Path) -> None:
+    """It is started first; a timer that does not start keeps no volume from being mounted."""
+    host, outcome = RecordingHost(failing={"system-state.mount"}), Outcome()
+    start(_checked(tmp_path), host, outcome)
+    assert host.asked == [f"start {CHECK_TIMER}"]
+    assert len(outcome.problems) == 1
+    host, outcome = RecordingHost(failing={CHECK_TIMER}), Outcome()
+    start(_checked(tmp_path), host, outcome)
+    assert host.asked == ["start system-state.mount", "start system-ephemeral.mount"]
+    assert outcome.problems == [f"{CHECK_TIMER} did not start: {CHECK_TIMER} failed"]
+
+
+@needs(_ANALYZE)
+def test_systemd_understands_every_line(tmp_path: Path) -> None:
+    """It tells of each key, section and value that it does not know, and would ignore at a boot."""
+    verify = locate(_ANALYZE)
+    units = [
+        *check_units(Settings(), ("/bin/sh", "-c")),
+        *unit_files(Settings(), Paths(), ("/bin/sh", "-c")),
+    ]
+    for unit in units:
+        (tmp_path / unit.name).write_text(unit.text, encoding="utf-8")
+    named = [str(tmp_path / unit.name.replace("@.", "@STATE.")) for unit in units]
+    done = subprocess.run([verify, "verify", "--man=no", *named], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (tmp_path / CHECK_TIMER).write_text(units[1].text.replace("Persistent", "Presistent"), encoding="utf-8")
+    done = subprocess.run([verify, "verify", "--man=no", named[1]], capture_output=True, text=True, check=False)
+    assert "Presistent" in done.stderr
