@@ -53,6 +53,22 @@ VERBS: Final = (
         (2, 3, 4, 8, 9, 10, 12),
     ),
     Verb(
+        "check",
+        Group.DAILY,
+        "check",
+        "whether every configured key still opens its keyslot",
+        "nothing; opens no volume and writes to none",
+        (2, 3, 4, 5, 6, 9, 10, 11, 12),
+    ),
+    Verb(
+        "doctor",
+        Group.DAILY,
+        "doctor",
+        "why a volume does not open, or what is about to break, with the shortest fix",
+        "nothing; reads only",
+        (2, 4, 5, 9, 12),
+    ),
+    Verb(
         "boot",
         Group.DAILY,
         "boot",

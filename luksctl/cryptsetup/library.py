@@ -71,7 +71,24 @@ def version(library: Library) -> str:
     present = {function.since for function in functions().values() if function.library is library and function.present}
     if not present:
         raise DeviceError(f"{_library_name(library)} cannot be opened ({open_error(library)})")
-    return max(present, key=lambda since: tuple(int(part) for part in since.split(".")))
+    return max(present, key=_numbers)
+
+
+def problem() -> DeviceError | None:
+    """Return why the installed libcryptsetup does not do: none opens, or it is too old; None where it does."""
+    try:
+        found = version(Library.CRYPTSETUP)
+    except DeviceError as error:
+        error.hint = error.hint or f"install {_PACKAGES[Library.CRYPTSETUP]} ({OLDEST_SUPPORTED} or newer)"
+        return error
+    if _numbers(found) >= _numbers(OLDEST_SUPPORTED):
+        return None
+    hint = f"install {_PACKAGES[Library.CRYPTSETUP]} {OLDEST_SUPPORTED} or newer"
+    return DeviceError(f"libcryptsetup is {found} or little newer, and older than {OLDEST_SUPPORTED}", hint=hint)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
 
 
 def missing(function: LibraryFunction) -> MissingFunction:

@@ -59,6 +59,22 @@ def make_filesystem(
     flush(path)
 
 
+def mkfs_problem(filesystem: Filesystem) -> DeviceError | None:
+    """Return why `filesystem` could not be made here: its program is not installed. None where it is."""
+    match filesystem:
+        case Filesystem.XFS:
+            program = MKFS_XFS
+        case Filesystem.EXT4:
+            program = MKFS_EXT4
+        case _:
+            assert_never(filesystem)
+    try:
+        locate(program)
+    except DeviceError as error:
+        return error
+    return None
+
+
 def _xfs(path: str, label: str, uuid: str | None, size_bytes: int, limit_bytes: int | None) -> list[str]:
     program = locate(MKFS_XFS)
     argv = [program, "-q", "-n", "ftype=1", "-L", label]
