@@ -242,7 +242,7 @@ def _state_salt(node: Node) -> StateSalt:
     from luksctl.node.salt import StateSalt  # noqa: PLC0415  # as a node without nodeID keys
     from luksctl.node.sources import state_directory  # noqa: PLC0415  # as above
 
-    return StateSalt(lambda: state_directory(node))
+    return StateSalt(lambda: state_directory(node), node.tell)
 
 
 def _provider(node_id: Callable[[], NodeIdProvider], salts: Callable[[], StateSalt], key: ConfiguredKey) -> KeyProvider:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 
 from luksctl.config.salt import SALT_BYTES, parse_salt, salt_text
-from luksctl.errors import ConfigError, KeyRejected, ProviderUnavailable
+from luksctl.errors import ConfigError, KeyRejected, ProviderUnavailable, TokenInvalid
 from luksctl.hints import Final, final
 from luksctl.node.files import create_file, read_file
 from luksctl.secret import Secret
@@ -16,22 +16,26 @@ FILE_NAME: Final = "encryption-salt.yaml"
 
 @final
 class StateSalt:
-    """The salt in the root of STATE, for providers.salted; `directory` returns where STATE is mounted, or None."""
+    """The salt in the root of STATE, for providers.salted; `directory` returns where STATE is mounted, or None.
 
-    def __init__(self, directory: Callable[[], str | None]) -> None:
+    `tell` is called when a salt is made: where slots were locked to an older one, that is worth a line.
+    """
+
+    def __init__(self, directory: Callable[[], str | None], tell: Callable[[str], None]) -> None:
         self._directory = directory
+        self._tell = tell
 
     def existing(self) -> Secret:
-        """Return the salt. Writes nothing."""
+        """Return the salt; TokenInvalid where there is none, KeyRejected for a damaged one. Writes nothing."""
         path = self._path()
         try:
             text = read_file(path)
         except OSError as error:
             raise ProviderUnavailable(f"the salt {path} cannot be read: {error.strerror}") from error
         if text is None:
-            raise KeyRejected(
-                f"the salt that the key is locked to is gone: there is no {path}",
-                hint=f"restore {FILE_NAME} from a backup of STATE; without it, keys locked to STATE open nothing",
+            raise TokenInvalid(
+                f"there is no salt in STATE ({path}), and a slot that is locked to STATE opens with nothing else",
+                hint=f"restore {FILE_NAME} from a backup of STATE",
             )
         try:
             return parse_salt(text, path)
@@ -49,7 +53,8 @@ class StateSalt:
         path = self._path()
         try:
             with Secret.random(SALT_BYTES) as salt:
-                create_file(path, salt_text(salt))
+                if create_file(path, salt_text(salt)):
+                    self._tell(f"STATE: made the salt for keys that are locked to it ({path})")
         except OSError as error:
             raise ProviderUnavailable(f"the salt {path} cannot be written: {error.strerror}") from error
         return self.existing()

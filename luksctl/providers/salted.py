@@ -18,7 +18,7 @@ class Salts(Protocol):
     """Where the salt comes from. Both raise ProviderUnavailable while STATE is not mounted or cannot be read."""
 
     def existing(self) -> Secret:
-        """Return the salt; KeyRejected where STATE holds none, or a damaged one. Writes nothing."""
+        """Return the salt; TokenInvalid where STATE holds none, KeyRejected for a damaged one. Writes nothing."""
 
     def existing_or_new(self) -> Secret:
         """Return the salt, on the medium, and make it first where STATE holds none; KeyRejected for a damaged one."""
@@ -29,8 +29,8 @@ class SaltedProvider:
     """The keys of `inner`, each with the salt behind it; tokens are those of `inner`.
 
     Both methods raise what `inner` and `salts` raise, and KeyRejected for a key of STATE itself, whose salt would lie
-    behind the very key that needs it. Only `make` ever makes a salt: what opens no slot any more must not look as if it
-    could.
+    behind the very key that needs it. To `recover`, a salt that is not there is what a missing token is; only `make`
+    ever makes one, so nothing that opens no slot any more looks as if it could.
     """
 
     def __init__(self, inner: KeyProvider, salts: Salts) -> None:

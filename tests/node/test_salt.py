@@ -8,13 +8,13 @@ from threading import Thread
 
 import pytest
 
-from luksctl.errors import KeyRejected, ProviderUnavailable
+from luksctl.errors import KeyRejected, ProviderUnavailable, TokenInvalid
 from luksctl.node.salt import FILE_NAME, StateSalt
 from luksctl.secret import Secret
 
 
 def _salt(directory: Path) -> StateSalt:
-    return StateSalt(lambda: str(directory))
+    return StateSalt(lambda: str(directory), lambda _: None)
 
 
 def _content(secret: Secret) -> bytes:
@@ -41,6 +41,15 @@ def test_a_salt_that_is_there_stays(tmp_path: Path) -> None:
     assert (tmp_path / FILE_NAME).stat().st_ino == inode
 
 
+def test_a_new_salt_is_told_once(tmp_path: Path) -> None:
+    """Slots that were locked to a lost one are not forgotten in silence; one that is there is no news."""
+    told: list[str] = []
+    salt = StateSalt(lambda: str(tmp_path), told.append)
+    salt.existing_or_new().close()
+    salt.existing_or_new().close()
+    assert told == [f"STATE: made the salt for keys that are locked to it ({tmp_path / FILE_NAME})"]
+
+
 def test_many_at_once_get_one_salt(tmp_path: Path) -> None:
     """Two keys that were locked to different salts would be one key that opens nothing."""
     found: list[bytes] = []
@@ -58,7 +67,7 @@ def test_many_at_once_get_one_salt(tmp_path: Path) -> None:
 def test_a_cut_while_making_leaves_nothing_that_counts(tmp_path: Path, leftover: bytes) -> None:
     """Until the file is renamed, there is no salt; the next attempt makes a whole one over what is left."""
     (tmp_path / f"{FILE_NAME}.new").write_bytes(leftover)
-    with pytest.raises(KeyRejected, match="gone"):
+    with pytest.raises(TokenInvalid, match="no salt"):
         _salt(tmp_path).existing()
     assert len(_content(_salt(tmp_path).existing_or_new())) == 32
     assert os.listdir(tmp_path) == [FILE_NAME]
@@ -83,7 +92,7 @@ def test_the_salt_is_synced_before_it_is_given_away(tmp_path: Path, monkeypatch:
 
 def test_a_missing_salt_is_an_error_for_who_needs_the_old_one(tmp_path: Path) -> None:
     """No waiting mends it, and no new one opens anything."""
-    with pytest.raises(KeyRejected, match="there is no") as caught:
+    with pytest.raises(TokenInvalid, match="there is no salt in STATE") as caught:
         _salt(tmp_path).existing()
     assert "backup" in (caught.value.hint or "")
     assert os.listdir(tmp_path) == []
@@ -102,7 +111,7 @@ def test_a_damaged_salt_is_never_replaced(tmp_path: Path, torn: bytes) -> None:
 
 def test_without_state_there_is_no_salt_for_now() -> None:
     """STATE may still be mounted, so waiting may help."""
-    salt = StateSalt(lambda: None)
+    salt = StateSalt(lambda: None, pytest.fail)
     for ask in (salt.existing, salt.existing_or_new):
         with pytest.raises(ProviderUnavailable, match="STATE is not mounted"):
             ask()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luksctl.errors import KeyRejected, ProviderUnavailable
+from luksctl.errors import KeyRejected, ProviderUnavailable, TokenInvalid
 from luksctl.model.config import STATE, ConfiguredKey, KeyKind, KmsKey, NodeIdKey, StaticKey
 from luksctl.model.ports import MadeKey
 from luksctl.providers.node_id import NodeIdProvider
@@ -30,9 +30,9 @@ class FixedSalts:
         self.made = 0
 
     def existing(self) -> Secret:
-        """Return the salt, or reject."""
+        """Return the salt, or raise."""
         if self.salt is None:
-            raise KeyRejected("the salt is gone")
+            raise TokenInvalid("the salt is gone")
         return Secret.take(self.salt)
 
     def existing_or_new(self) -> Secret:
@@ -126,7 +126,7 @@ def test_only_making_a_key_makes_a_salt() -> None:
     """A salt that is gone is an error for who recovers: a new one would look as if it could open something."""
     salts = FixedSalts(None)
     provider = SaltedProvider(StaticProvider(), salts)
-    with pytest.raises(KeyRejected, match="the salt is gone"):
+    with pytest.raises(TokenInvalid, match="the salt is gone"):
         candidates(provider, static(b"pw"))
     assert salts.made == 0
     provider.make("EPHEMERAL", static(b"pw"))
