@@ -7,21 +7,26 @@ from luksctl.model.config import DEFAULT_CIPHER, KdfCost
 from luksctl.model.intent import FormatPhase
 from luksctl.model.step import (
     AddKeyslot,
+    AnnounceKeyslot,
     CloseVolume,
     ConcludeFormat,
     Destroys,
     Done,
     EraseHead,
     FinishVolume,
+    ForgetKeyslots,
     FormatVolume,
     MakeFilesystem,
     MakeKey,
     OpenVolume,
     ProveAnyKey,
     ProveKey,
+    RecordKeyslots,
+    RemoveKeyslot,
     RepairHeader,
     RepairMeta,
     Step,
+    TakeKey,
     WriteIntent,
     WriteStateEncryption,
     WriteToken,
@@ -38,12 +43,18 @@ PHASES: Final = {
 def slot_of(step: Step) -> int | None:
     """Return the keyslot that the step is about, or None."""
     match step:
-        case MakeKey() | ProveKey():
+        case MakeKey():
             return step.key.slot
-        case AddKeyslot() | WriteToken():
+        case ProveKey():
+            return step.key.slot if step.slot is None else step.slot
+        case AddKeyslot() | AnnounceKeyslot() | WriteToken() | TakeKey() | RemoveKeyslot():
             return step.slot
         case _:
             return None
+
+
+def _place(slot: int, serves: int | None) -> str:
+    return "into its slot" if serves is None else f"for slot {serves} into spare slot {slot}"
 
 
 def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentence per step, nothing else
@@ -61,19 +72,31 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
             return f"write zeros over the head of {device.path}"
         case FormatVolume(_, device, _, encryption, _):
             return f"write a LUKS2 header on {device.path}, {encryption.cipher or DEFAULT_CIPHER}"
-        case AddKeyslot(_, _, _, kdf):
-            return f"write the key into its slot, {kdf_text(kdf)}"
+        case AnnounceKeyslot(_, _, slot, serves):
+            return f"note in the header that slot {slot} will hold the key for slot {serves}"
+        case AddKeyslot(_, _, slot, kdf, serves):
+            return f"write the key {_place(slot, serves)}, {kdf_text(kdf)}"
         case WriteToken():
             return "write the token of the key, where it has one"
-        case ProveKey(_, _, key):
-            return f"open the slot with the {key.kind} key, fetched again"
+        case ProveKey(_, _, key, _, slot):
+            where = "the slot" if slot is None else f"spare slot {slot}"
+            return f"open {where} with the {key.kind} key, fetched again"
+        case TakeKey(_, _, key, slot):
+            return f"open spare slot {slot} with the {key.kind} key that an interrupted change left there"
+        case RecordKeyslots(_, _, keys):
+            return f"note in the header, with fingerprints: slots {', '.join(str(key.slot) for key in keys)}"
+        case RemoveKeyslot(_, _, slot, needs):
+            condition = "another slot was proven" if needs is None else f"slot {needs} was proven"
+            return f"destroy slot {slot}, if {condition}"
+        case ForgetKeyslots(_, _, slots):
+            return f"take the notes about slots {', '.join(map(str, slots))} out of the header"
         case ProveAnyKey(_, device, _):
             return f"open one slot of {device.path} with a configured key"
         case WriteStateEncryption(_, encryption):
             return "delete the keys of STATE from META" if encryption is None else "write the keys of STATE to META"
         case RepairHeader(_, device, _):
             return f"make both header copies of {device.path} equal to the valid, newer one"
-        case OpenVolume(_, device, mapped_name, _):
+        case OpenVolume(_, device, mapped_name):
             return f"open {device.path} as /dev/mapper/{mapped_name}"
         case MakeFilesystem(_, target, filesystem, _, _):
             return f"make {filesystem} on {target}"

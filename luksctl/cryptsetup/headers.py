@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from luksctl.cryptsetup.device import Device
 from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS, KdfBounds
+from luksctl.cryptsetup.ondisk import Pread
 from luksctl.errors import CryptsetupError
 from luksctl.model import probe
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
@@ -63,6 +64,23 @@ class LuksHeaders:
         with self._open(device) as luks:
             luks.tokens.set(number, token)
 
+    def remove_keyslot(self, device: probe.Device, slot: int) -> None:
+        """Destroy `slot`, then sync. Cut: the slot is still listed, and dead."""
+        with self._open(device) as luks:
+            luks.keyslots.destroy(slot)
+
+    def remove_token(self, device: probe.Device, number: int) -> None:
+        """Remove token `number`. Cut: it is there or not."""
+        with self._open(device) as luks:
+            luks.tokens.remove(number)
+
+    def slot_digests(self, device: probe.Device, slots: tuple[int, ...]) -> dict[int, bytes]:
+        """Return what each slot of `slots` is now, in one number (slot_digest.py). Writes nothing."""
+        from luksctl.cryptsetup.slot_digest import slot_digests  # noqa: PLC0415  # as format
+
+        with _named(device):
+            return slot_digests(copy_header(self._pread(device), device.size_bytes, slots), slots)
+
     def test_key(self, device: probe.Device, slot: int, key: Secret) -> None:
         """Open `slot` with `key` without activating anything. Writes nothing."""
         with self._open_copy(device, (slot,)) as luks:
@@ -109,14 +127,13 @@ class LuksHeaders:
     @contextmanager
     def _open_copy(self, device: probe.Device, slots: tuple[int, ...]) -> Iterator[Device]:
         """Open a copy of the header with the key areas of `slots`, which are all that the caller tries."""
-
-        def pread(offset: int, length: int) -> bytes:
-            return self._read(device.path, offset, length)
-
         with _named(device):
-            image = copy_header(pread, device.size_bytes, slots)
+            image = copy_header(self._pread(device), device.size_bytes, slots)
             with Device.from_copy(image, device.path, bounds=self._bounds) as luks:
                 yield luks
+
+    def _pread(self, device: probe.Device) -> Pread:
+        return lambda offset, length: self._read(device.path, offset, length)
 
 
 @contextmanager

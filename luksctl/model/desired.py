@@ -12,6 +12,8 @@ class DesiredVolume:
 
     `format_refusal` says why nothing may be formatted whatever is found (the wish comes from META alone, the node is
     locked, …); None allows it. `follow_in_meta` lets tag 9 follow the wish for STATE: only STATE's own config may.
+    `sync` lets the keyslots follow the wish after the volume was opened; without it they are only looked at. `fallback`
+    are the key lists that the volume had before, newest first: they open it where a change is unfinished.
     `expect_encrypted` is what `luksctl enable` recorded: a plain filesystem there is never mounted.
     """
 
@@ -21,6 +23,8 @@ class DesiredVolume:
     format_refusal: str | None = None
     follow_in_meta: bool = False
     expect_encrypted: bool = False
+    sync: bool = False
+    fallback: tuple[VolumeEncryption, ...] = ()
 
     @property
     def mapped_name(self) -> str:

@@ -10,6 +10,9 @@ from luksctl.value import frozen
 # Legal places of the second header copy: its offset is also the size of the first (LUKS2 specification 1.1, 2.1).
 SECONDARY_OFFSETS: Final = tuple(0x4000 << shift for shift in range(9))
 
+# Types of the tokens that hold what recovers a slot's key, at the id of the slot, as Talos writes them.
+PROVIDER_TOKEN_TYPES: Final = frozenset({"sideroKMS", "talos-tpm2"})
+
 # LUKS2 subsystem of a volume whose first format has not finished; taken out of both copies by the last step.
 UNFINISHED_MARK: Final = "luksctl-unfinished"
 

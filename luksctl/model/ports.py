@@ -74,6 +74,18 @@ class Headers(Protocol):
     def write_token(self, device: Device, number: int, token: str) -> None:
         """Write (or replace) token `number`."""
 
+    def remove_keyslot(self, device: Device, slot: int) -> None:
+        """Destroy `slot`, then sync. Cut: the slot is still listed, and dead."""
+
+    def remove_token(self, device: Device, number: int) -> None:
+        """Remove token `number`."""
+
+    def slot_digests(self, device: Device, slots: tuple[int, ...]) -> dict[int, bytes]:
+        """Return a SHA-256 over all that makes each slot of `slots` what it is; slots that are not there are left out.
+
+        Its JSON, the digests that name it, and its key area as they are on the medium. Writes nothing.
+        """
+
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         """Open `slot` with `key` without activating anything. Reads the header from the medium, writes nothing."""
 

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from luksctl.hints import assert_never
+from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
-from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment
+from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment, Token
 from luksctl.model.intent import FormatIntent
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import Blank, FilesystemFound, Luks2, Mapping, Observed, Unfinished
 from luksctl.model.probe import Device, Signature
 from luksctl.model.step import (
     AddKeyslot,
+    AnnounceKeyslot,
     CloseVolume,
     ConcludeFormat,
     EraseHead,
     FinishVolume,
+    ForgetKeyslots,
     FormatVolume,
     MakeFilesystem,
     MakeKey,
     OpenVolume,
     ProveAnyKey,
     ProveKey,
+    RecordKeyslots,
+    RemoveKeyslot,
     RepairHeader,
     RepairMeta,
     Step,
+    TakeKey,
     WriteIntent,
     WriteStateEncryption,
     WriteToken,
@@ -45,8 +52,18 @@ class World:
 def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912  # one case per step
     """Return the world after `step`; ValueError for a step that makes no sense where the world is."""
     match step:
-        case MakeKey() | WriteToken() | ProveKey() | ProveAnyKey():
+        case MakeKey() | WriteToken() | ProveKey() | TakeKey() | ProveAnyKey():
             return world
+        case AnnounceKeyslot(_, _, slot, serves, token):
+            return _with_header(world, _noting(_header(world), token, lambda books: books.with_underway(slot, serves)))
+        case RecordKeyslots(_, _, keys, token):
+            notes = tuple(SlotNote(key.slot, Purpose.CONFIG, 0) for key in keys)
+            return _with_header(world, _noting(_header(world), token, lambda books: _with_notes(books, notes)))
+        case ForgetKeyslots(_, _, slots, token):
+            return _with_header(world, _noting(_header(world), token, lambda books: _without(books, slots)))
+        case RemoveKeyslot(_, _, slot):
+            kept = tuple(keyslot for keyslot in _header(world).keyslots if keyslot.number != slot)
+            return _with_header(world, replace(_header(world), keyslots=kept))
         case RepairMeta():
             return replace(world, meta=replace(world.meta, state=MetaState.OK, problem=None))
         case WriteIntent(_, intent):
@@ -59,14 +76,14 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             return replace(world, observed=replace(_closed(world), header=_empty_header(header_uuid, encryption)))
         case AddKeyslot(_, _, slot, kdf):
             added = Keyslot(slot, "argon2id", kdf.time, kdf.memory_kib, kdf.threads, None, "aes-xts-plain64")
-            return _with_keyslot(world, added)
+            return _with_header(world, replace(_header(world), keyslots=(*_header(world).keyslots, added)))
         case WriteStateEncryption(_, wish):
             facts = replace(world.meta, state_encryption=wish, has_tag9=wish is not None, tag9_problem=None)
             return replace(world, meta=_written(facts))
         case RepairHeader():
             luks = _luks(world)
             return replace(world, observed=replace(luks, copies=_equal_copies(luks.header)))
-        case OpenVolume(_, device, mapped_name, _):
+        case OpenVolume(_, device, mapped_name):
             return _opened(world, Mapping(mapped_name, f"/dev/mapper/{mapped_name}", device.path))
         case MakeFilesystem():
             return _with_filesystem(world, step)
@@ -144,12 +161,42 @@ def _equal_copies(header: LuksHeader) -> HeaderCopies:
     return HeaderCopies(Copies.EQUAL, HeaderCopy(0, header), second)
 
 
-def _with_keyslot(world: World, added: Keyslot) -> World:
+def _header(world: World) -> LuksHeader:
     observed = world.observed
-    if not isinstance(observed, Unfinished) or observed.header is None:
+    if not isinstance(observed, Unfinished | Luks2) or observed.header is None:
         raise ValueError("a keyslot needs a header")
-    header = replace(observed.header, keyslots=(*observed.header.keyslots, added), seqid=observed.header.seqid + 1)
-    return replace(world, observed=replace(observed, header=header))
+    return observed.header
+
+
+def _with_header(world: World, header: LuksHeader) -> World:
+    newer = replace(header, seqid=header.seqid + 1)
+    match world.observed:
+        case Luks2() as observed:
+            return replace(world, observed=replace(observed, header=newer, copies=_equal_copies(newer)))
+        case observed:
+            return replace(world, observed=replace(observed, header=newer))
+
+
+def _noting(header: LuksHeader, number: int, change: Callable[[Bookkeeping], Bookkeeping]) -> LuksHeader:
+    """Change the bookkeeping token; its MAC, which needs a volume key, stays empty."""
+    ours = [token for token in header.tokens if token.type == TOKEN_TYPE]
+    books = decode(ours[0].json)[0] if ours else Bookkeeping()
+    changed = change(books)
+    text = encode(replace(changed, counter=books.counter + 1), "")
+    others = tuple(token for token in header.tokens if token.type != TOKEN_TYPE)
+    return replace(header, tokens=(*others, Token(number, TOKEN_TYPE, (), text)))
+
+
+def _with_notes(books: Bookkeeping, notes: tuple[SlotNote, ...]) -> Bookkeeping:
+    for note in notes:
+        books = books.with_note(note)
+    return books
+
+
+def _without(books: Bookkeeping, slots: tuple[int, ...]) -> Bookkeeping:
+    for slot in slots:
+        books = books.without(slot)
+    return books
 
 
 def _opened(world: World, mapping: Mapping) -> World:

@@ -91,23 +91,48 @@ class FormatVolume:
 
 
 @frozen
+class AnnounceKeyslot:
+    """Note in the header that the key of slot `serves` is about to be put into the free `slot`.
+
+    Cut: as before, or announced. An announced slot is ours, so it never stays behind as an orphan. `token` is the id
+    of the bookkeeping token.
+    """
+
+    volume: str
+    device: Device
+    slot: int
+    serves: int
+    token: int
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
 class AddKeyslot:
-    """Write the made key into its slot. Cut: the volume is still marked, so the next boot formats again."""
+    """Write the key made for `serves` (None: for `slot` itself) into the free `slot`.
+
+    Cut: the slot is not there, or there and whole. It is announced, or the volume is still marked and is formatted
+    again.
+    """
 
     volume: str
     device: Device
     slot: int
     kdf: KdfCost
+    serves: int | None = None
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
 @frozen
 class WriteToken:
-    """Write the token of a made key at the id of its slot; does nothing for keys without token. Cut: as AddKeyslot."""
+    """Write the token of the key made for `serves` (None: `slot`) at the id `slot`; nothing for keys without token.
+
+    Cut: as AddKeyslot; a slot without its token proves nothing, and the next run removes it.
+    """
 
     volume: str
     device: Device
     slot: int
+    serves: int | None = None
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
@@ -115,23 +140,85 @@ class WriteToken:
 class ProveKey:
     """Read the token back, get the key from its provider again, and open the slot with it. Writes nothing.
 
-    A key that does not prove is a failed sync of its slot, unless it is `required`.
+    `slot` is the spare to open instead of the key's own. A key that does not prove is a failed sync of its slot,
+    unless it is `required`.
     """
 
     volume: str
     device: Device
     key: ConfiguredKey
     required: bool = False
+    slot: int | None = None
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class TakeKey:
+    """Get the key that an interrupted change left in the spare `slot` from its provider, and open the spare with it.
+
+    Writes nothing.
+    """
+
+    volume: str
+    device: Device
+    key: ConfiguredKey
+    slot: int
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
 @frozen
 class ProveAnyKey:
-    """Prove one key of `encryption` on a volume that other keys opened. Writes nothing."""
+    """Prove one key of `encryption`, or else of `fallback`, on a volume that is open already, and keep its volume key.
+
+    Writes nothing.
+    """
 
     volume: str
     device: Device
     encryption: VolumeEncryption
+    fallback: tuple[VolumeEncryption, ...] = ()
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class RecordKeyslots:
+    """Note the keyslots of `keys` as ours, with their fingerprints, as far as they were proven in this run.
+
+    Cut: the old bookkeeping or the new one; without a note, the next run tries the slot once and notes it then.
+    """
+
+    volume: str
+    device: Device
+    keys: tuple[ConfiguredKey, ...]
+    token: int
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class RemoveKeyslot:
+    """Destroy a keyslot and its token, if another slot was proven in this run.
+
+    With `needs` it must be that one, proven with `key`; without, any. Refused where the slot was changed by somebody
+    else since it was looked at; skipped while META describes keys that may be the last. Cut: the slot is still listed
+    and its key area partly overwritten; it is ours or pruned, so the next run removes it.
+    """
+
+    volume: str
+    device: Device
+    slot: int
+    needs: int | None = None
+    key: ConfiguredKey | None = None
+    destroys: ClassVar[Destroys] = Destroys.KEYSLOT
+
+
+@frozen
+class ForgetKeyslots:
+    """Take notes and announcements of slots that are gone out of the bookkeeping. Cut: done by the next run."""
+
+    volume: str
+    device: Device
+    slots: tuple[int, ...]
+    token: int
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
@@ -159,12 +246,13 @@ class RepairHeader:
 
 @frozen
 class OpenVolume:
-    """Open with the first configured key that fits, as `mapped_name`. Writes nothing."""
+    """Open with the first configured key that fits, else with one of `fallback`, as `mapped_name`. Writes nothing."""
 
     volume: str
     device: Device
     mapped_name: str
     encryption: VolumeEncryption
+    fallback: tuple[VolumeEncryption, ...] = ()
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
@@ -211,10 +299,15 @@ Step = (
     | CloseVolume
     | EraseHead
     | FormatVolume
+    | AnnounceKeyslot
     | AddKeyslot
     | WriteToken
     | ProveKey
+    | TakeKey
     | ProveAnyKey
+    | RecordKeyslots
+    | RemoveKeyslot
+    | ForgetKeyslots
     | WriteStateEncryption
     | RepairHeader
     | OpenVolume

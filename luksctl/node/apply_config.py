@@ -3,12 +3,13 @@
 maintenance   --insecure: formats blank volumes, stores the config in STATE, mounts; success means STATE holds it.
               A first time that was cut short is done again: STATE may be formatted by then, and hold no config yet
 locked        the config may only open: what opens is mounted, nothing is formatted, nothing is stored over
-running       the config replaces STATE's own if one of its keys for STATE is proven now, and one for EPHEMERAL where
-              that list changed: the old config may be the only place of the old keys. Applied at the next boot
+running       the config replaces STATE's own if every encrypted volume unlocks now, with a key of the new config or of
+              the ones before it; then the keyslots are brought in sync at once. The next boot goes on where this ends
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from enum import StrEnum
 
 from luksctl.errors import (
@@ -26,22 +27,19 @@ from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaState
 from luksctl.model.observed import Luks2
-from luksctl.model.plan import Plan
-from luksctl.model.step import ProveAnyKey
-from luksctl.node.boot import follow_state, open_volume
+from luksctl.node.boot import earlier_keys, follow_state, open_volume, state_wish
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
 from luksctl.node.opening import Wish, await_meta, bring_up
 from luksctl.node.preview import outlook
-from luksctl.node.report import Report, write_report
+from luksctl.node.report import Report, read_report, write_report
 from luksctl.node.retry import start_mounts
-from luksctl.node.sources import state_directory, store_config, stored_config
+from luksctl.node.sources import forget_previous, previous_configs, state_directory, store_config, stored_config
 from luksctl.node.units import mount_unit
 from luksctl.node.waiting import Deadline
-from luksctl.reconcile.apply import apply
-from luksctl.reconcile.converge import Look, look
+from luksctl.reconcile.converge import Session, look, session
 from luksctl.reconcile.desire import desire
-from luksctl.value import frozen
+from luksctl.value import frozen, replace
 
 
 class Condition(StrEnum):
@@ -157,8 +155,19 @@ def _only_open(node: Node, config: MachineConfig) -> Applied:
     return Applied(Condition.LOCKED, stored=False, notes=report.notes)
 
 
+def _expect_state_opens(node: Node, config: MachineConfig) -> None:
+    """Raise Refused where STATE, formatted by an interrupted first time, does not follow `config`."""
+    findings = follow_state(node, config)
+    if findings:
+        raise Refused(f"the config was not stored: {findings[0]}", volume=STATE, hint="apply the first config again")
+
+
 def _replace(node: Node, config: MachineConfig) -> Applied:
-    """Store `config` for the next boot, unless none of its keys opens STATE: that boot could not read it."""
+    """Store `config` and make the keyslots follow it, if every encrypted volume can be unlocked with it.
+
+    Refused before anything is written where neither its keys nor those that the volumes had before unlock them. Cut:
+    the old config, or the new one and keyslots that the next boot brings in sync.
+    """
     directory = state_directory(node)
     if directory is None:
         raise Locked("STATE is not mounted any more", volume=STATE)
@@ -166,63 +175,94 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
     if meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
         cause = f"the config was not stored: META could not follow it, {meta.problem}"
         raise MetaError(cause, hint="luksctl meta list")
-    notes = _expect_ephemeral_opens(node, config, directory)
-    _expect_state_opens(node, config)
-    store_config(directory, config)
-    return Applied(Condition.RUNNING, stored=True, notes=("takes effect at the next boot", *notes))
+    with ExitStack() as held:
+        state = _reach_state(node, held, config)
+        ephemeral, notes = _reach_ephemeral(node, held, config, directory)
+        store_config(directory, config)
+        problems = [*_follow(node, STATE, state), *_follow(node, EPHEMERAL, ephemeral)]
+    if not problems and not notes:
+        forget_previous(directory)
+    if problems:
+        cause = "the config was stored, and the next boot tries again: " + "; ".join(problems)
+        raise Degraded(cause, hint="luksctl status")
+    return Applied(Condition.RUNNING, stored=True, notes=notes)
 
 
-def _expect_state_opens(node: Node, config: MachineConfig) -> None:
-    """Raise Refused where no key of `config` opens STATE.
+def _reach(node: Node, held: ExitStack, desired: DesiredVolume) -> tuple[Session | None, tuple[str, ...]]:
+    """Unlock a volume that is encrypted, with new keys or earlier ones, and hold it; raise Refused where none does.
 
-    META follows before the config is stored: its new list was proven, so with the old config and with the new one it
-    is able to open STATE.
+    What else the next boot would refuse comes back as notes: no key is lost by it. Writes nothing.
     """
-    findings = follow_state(node, config)
-    if findings:
-        raise Refused(
-            f"the config was not stored: {findings[0]}",
-            volume=STATE,
-            hint="a new key of STATE takes effect beside an old one first",
-        )
-
-
-def _expect_ephemeral_opens(node: Node, config: MachineConfig, directory: str) -> tuple[str, ...]:
-    """Raise Refused where `config` has other keys for a LUKS2 EPHEMERAL, and none of them opens it; writes nothing.
-
-    What else the next boot would refuse about EPHEMERAL comes back as notes: no key is lost by it.
-    """
-    wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib())
-    if _has_same_keys(directory, config):
-        return ()
+    volume = desired.volume
+    running = held.enter_context(session(desired, node.settings.volume(volume), node.ports))
+    found = look(desired, node.settings.volume(volume), node.ports)
+    if isinstance(found.observed, Luks2) and desired.encryption is None:
+        cause = f"the config was not stored: it has no key for {volume}, which is encrypted"
+        raise Refused(cause, volume=volume, hint="add its keys to the config; or erase it by name first")
+    if found.plan.refusal is not None:
+        if volume == STATE:
+            raise Refused(f"the config was not stored: {found.plan.refusal.cause}", volume=STATE)
+        return None, (f"the next boot will refuse {volume}: {found.plan.refusal.cause}",)
+    if not isinstance(found.observed, Luks2):
+        return None, ()
     try:
-        with node.ports.disks.volume_lock(EPHEMERAL):
-            found = look(expecting(node.paths, wanted), node.settings.volume(EPHEMERAL), node.ports)
-            if isinstance(found.observed, Luks2):
-                _prove(node, wanted, found)
-    except DeviceMissing as error:
-        return (f"{EPHEMERAL} is not there: {error}",)
-    refusal = found.plan.refusal
-    return () if refusal is None else (f"the next boot will refuse {EPHEMERAL}: {refusal.cause}",)
+        for done in running.unlock():
+            node.announce(done)
+        _expect_reachable(running)
+    except (Locked, Degraded) as error:
+        cause = f"the config was not stored: {error.cause}"
+        hint = f"a key of {volume} that works now must be in the config, or in the one before it"
+        raise Refused(cause, volume=volume, hint=hint) from error
+    return running, ()
 
 
-def _has_same_keys(directory: str, config: MachineConfig) -> bool:
+def _expect_reachable(running: Session) -> None:
+    """Raise Degraded where the volume was unlocked by an earlier key, and no keyslot for the new ones may be added."""
+    planned = running.compare()
+    if planned.problems and not planned.steps and not running.unlocked_by_config:
+        raise Degraded("; ".join(planned.problems))
+
+
+def _reach_state(node: Node, held: ExitStack, config: MachineConfig) -> Session | None:
+    """Reach STATE, unless META lists the same keys and the last look found them in sync: then nothing changes there."""
+    wanted = state_wish(node, config)
+    report = read_report(node, STATE)
+    behind = report is not None and report.in_sync is False
+    if wanted.encryption == node.ports.meta.load().state_encryption and not behind:
+        return None
+    running, _ = _reach(node, held, expecting(node.paths, wanted))
+    return running
+
+
+def _reach_ephemeral(
+    node: Node, held: ExitStack, config: MachineConfig, directory: str
+) -> tuple[Session | None, tuple[str, ...]]:
+    wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib())
     try:
         stored = stored_config(directory)
     except ConfigError:
-        return False
-    return stored is not None and stored.encryption_of(EPHEMERAL) == config.encryption_of(EPHEMERAL)
-
-
-def _prove(node: Node, wanted: DesiredVolume, found: Look) -> None:
-    """Open a keyslot of the LUKS2 volume `found` with a key of `wanted`; Refused where none does."""
-    hint = "keep an old key of EPHEMERAL beside the new one; or erase it by name first, if its content may go"
-    if wanted.encryption is None or not isinstance(found.observed, Luks2):
-        cause = "the config was not stored: it has no key for EPHEMERAL, which is encrypted"
-        raise Refused(cause, volume=EPHEMERAL, hint=hint)
-    steps = (ProveAnyKey(EPHEMERAL, found.observed.device, wanted.encryption),)
+        stored = None
+    before = previous_configs(directory) if stored is None else (stored, *previous_configs(directory))
+    fallback = earlier_keys(EPHEMERAL, config, before)
+    if stored is not None and stored.encryption_of(EPHEMERAL) == wanted.encryption and not fallback:
+        return None, ()
+    desired = expecting(node.paths, replace(wanted, sync=True, fallback=fallback))
     try:
-        for done in apply(Plan(EPHEMERAL, steps), node.ports):
+        return _reach(node, held, desired)
+    except DeviceMissing as error:
+        return None, (f"{EPHEMERAL} is not there: {error}",)
+
+
+def _follow(node: Node, volume: str, running: Session | None) -> tuple[str, ...]:
+    """Bring the keyslots of a volume that was reached in sync; return what could not be done."""
+    if running is None:
+        return ()
+    try:
+        for done in running.sync():
             node.announce(done)
-    except Locked as error:
-        raise Refused(f"the config was not stored: {error.cause}", volume=EPHEMERAL, hint=hint) from error
+    except LuksctlError as error:
+        return (f"{volume}: {error.cause}",)
+    report = read_report(node, volume)
+    if report is not None:
+        write_report(node, replace(report, in_sync=True))
+    return ()

@@ -9,7 +9,7 @@ import os
 import stat
 
 from luksctl.errors import ConfigError, DeviceError, Locked, LuksctlError, Maintenance
-from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConfig
+from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConfig, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import Blank, FilesystemFound, Missing, Unfinished
@@ -17,7 +17,14 @@ from luksctl.node.expected import expecting
 from luksctl.node.node import Node
 from luksctl.node.opening import Wish, already_open, await_device, await_meta, bring_up
 from luksctl.node.report import Report, failure_report, read_report, write_report
-from luksctl.node.sources import outside_config, state_directory, store_config, stored_config
+from luksctl.node.sources import (
+    forget_previous,
+    outside_config,
+    previous_configs,
+    state_directory,
+    store_config,
+    stored_config,
+)
 from luksctl.node.waiting import Deadline, until
 from luksctl.reconcile.converge import converge, look
 from luksctl.reconcile.desire import desire, desire_from_meta
@@ -80,7 +87,11 @@ def _bring_up_state(node: Node) -> Report:
         if opened is None:
             raise
         return opened
-    return bring_up(node, wishes)
+    report = bring_up(node, wishes)
+    used = next(wish for wish in wishes if wish.source == report.config_source)
+    # The second stage relies on it only where META names the very keys that were looked at.
+    alike = used.desired.encryption == node.ports.meta.load().state_encryption
+    return replace(report, in_sync=bool(report.in_sync) and alike)
 
 
 def _wishes_for_state(node: Node) -> tuple[Wish, ...]:
@@ -153,8 +164,13 @@ def open_ephemeral(node: Node, deadline: Deadline) -> Report:
     config, notes, refusal = _effective_config(node)
     wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib(), format_refusal=refusal)
     await_device(node, EPHEMERAL, deadline)
+    directory = state_directory(node)
+    if refusal is None and directory is not None:
+        wanted = replace(wanted, sync=True, fallback=earlier_keys(EPHEMERAL, config, previous_configs(directory)))
     wish = Wish(expecting(node.paths, wanted), config.source)
     report = until(node, deadline, lambda: bring_up(node, (wish,)))
+    if directory is not None and refusal is None and (report.in_sync or wanted.encryption is None):
+        forget_previous(directory)
     return replace(report, notes=(*notes, *report.notes))
 
 
@@ -199,13 +215,43 @@ def _ignored(node: Node, stored: MachineConfig) -> tuple[str, ...]:
 
 
 def follow_state(node: Node, config: MachineConfig) -> tuple[str, ...]:
-    """Make META's tag 9 follow STATE's own config; a failure leaves META as it is and comes back as a finding."""
+    """Make STATE's keyslots, and META's tag 9 with them, follow STATE's own config; what fails comes back as a finding.
+
+    Nothing is looked at again where the first stage of this boot opened STATE by the very same keys and found it in
+    sync: one key derivation is all that a boot pays for STATE.
+    """
+    wanted = state_wish(node, config)
+    meta = node.ports.meta.load()
+    report = read_report(node, STATE)
+    if report is not None and report.in_sync and meta.state_encryption == wanted.encryption:
+        return ()
+    try:
+        for done in converge(wanted, node.settings.volume(STATE), node.ports):
+            node.announce(done)
+    except LuksctlError as error:
+        return (f"STATE does not follow the config: {error}",)
+    if report is not None:
+        write_report(node, replace(report, in_sync=True))
+    return ()
+
+
+def state_wish(node: Node, config: MachineConfig) -> DesiredVolume:
+    """Return what STATE's own config wants of STATE, which is mounted: its keys follow, META with them."""
     wanted = desire(
         STATE, config, memory_kib=node.system.memory_kib(), format_refusal="STATE is mounted and in use already"
     )
-    try:
-        for done in converge(replace(wanted, follow_in_meta=True), node.settings.volume(STATE), node.ports):
-            node.announce(done)
-    except LuksctlError as error:
-        return (f"META keeps the old key list of STATE: {error}",)
-    return ()
+    before = node.ports.meta.load().state_encryption
+    fallback = () if before is None or before == wanted.encryption else (before,)
+    return replace(wanted, follow_in_meta=True, sync=True, fallback=fallback)
+
+
+def earlier_keys(
+    volume: str, config: MachineConfig, previous: tuple[MachineConfig, ...]
+) -> tuple[VolumeEncryption, ...]:
+    """Return the key lists that `volume` had in earlier configs, newest first, without the one that it has now."""
+    found: list[VolumeEncryption] = []
+    for earlier in previous:
+        encryption = earlier.encryption_of(volume)
+        if encryption is not None and encryption != config.encryption_of(volume) and encryption not in found:
+            found.append(encryption)
+    return tuple(found)

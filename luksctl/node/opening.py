@@ -14,7 +14,7 @@ from luksctl.node.files import replace_link
 from luksctl.node.node import Node
 from luksctl.node.report import Report, VolumeState
 from luksctl.node.waiting import Deadline
-from luksctl.reconcile.converge import converge, look
+from luksctl.reconcile.converge import Session, look, session
 from luksctl.value import frozen, replace
 
 
@@ -70,11 +70,18 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
     desired = wish.desired
     settings = node.settings.volume(desired.volume)
     steps: list[Done] = []
-    for done in converge(desired, settings, node.ports):
-        steps.append(done)
-        node.announce(done)
+    keyslots = None
+    with session(desired, settings, node.ports) as running:
+        for done in running.converge():
+            steps.append(done)
+            node.announce(done)
+        if any(isinstance(done.step, OpenVolume) for done in steps):
+            keyslots = _keyslots(node, running, steps, sync=desired.sync)
     observed = look(desired, settings, node.ports).observed
-    report = Report(desired.volume, VolumeState.OPEN, config_source=wish.source, notes=_findings(steps))
+    notes = _findings(steps) if keyslots is None else keyslots.problems
+    report = Report(desired.volume, VolumeState.OPEN, config_source=wish.source, notes=notes)
+    if keyslots is not None:
+        report = replace(report, in_sync=keyslots.in_sync)
     opened = next((done for done in reversed(steps) if isinstance(done.step, OpenVolume)), None)
     if opened is not None:
         report = replace(report, opened_by=opened.detail, slot=opened.slot)
@@ -90,6 +97,28 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
     if _used_node_id(steps, desired):
         report = replace(report, notes=(*report.notes, *_note_machine(node)))
     return report
+
+
+@frozen
+class Keyslots:
+    """What became of the keyslots: whether they are those of the config, and why not."""
+
+    in_sync: bool
+    problems: tuple[str, ...] = ()
+
+
+def _keyslots(node: Node, running: Session, steps: list[Done], *, sync: bool) -> Keyslots:
+    """Bring the keyslots in sync, or only look; the volume is open, so no failure of this fails a boot."""
+    try:
+        if not sync:
+            planned = running.compare()
+            return Keyslots(planned.in_sync, planned.problems)
+        for done in running.sync():
+            steps.append(done)
+            node.announce(done)
+    except LuksctlError as error:
+        return Keyslots(in_sync=False, problems=(error.cause, *_findings(steps)))
+    return Keyslots(in_sync=True)
 
 
 def already_open(node: Node, volume: str) -> Report | None:

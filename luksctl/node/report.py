@@ -48,7 +48,10 @@ _STATES: tuple[tuple[type[LuksctlError], VolumeState], ...] = (
 
 @frozen
 class Report:
-    """One volume after an attempt. `opened_by` is "slot N (kind)"; `notes` are findings that did not stop it."""
+    """One volume after an attempt. `opened_by` is "slot N (kind)"; `notes` are findings that did not stop it.
+
+    `in_sync` tells whether the keyslots were those of the config then; None where nobody looked.
+    """
 
     volume: str
     state: VolumeState
@@ -60,6 +63,7 @@ class Report:
     hint: str | None = None
     exit_code: int = 0
     notes: tuple[str, ...] = ()
+    in_sync: bool | None = None
 
 
 def failure_report(volume: str, error: LuksctlError) -> Report:

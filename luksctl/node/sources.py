@@ -11,12 +11,13 @@ import os
 from luksctl.errors import ConfigError, Problem
 from luksctl.hints import Final
 from luksctl.model.config import STATE, MachineConfig
-from luksctl.node.files import read_file, replace_file
+from luksctl.node.files import read_file, replace_file, sync_directory
 from luksctl.node.node import Node
 
 KERNEL_ARGUMENT: Final = "luksctl.config="
 CREDENTIAL: Final = "luksctl.machineconfig"
 STORED_NAME: Final = "config.yaml"
+PREVIOUS_DIRECTORY: Final = "previous"
 
 
 def outside_config(node: Node) -> MachineConfig | None:
@@ -55,8 +56,54 @@ def stored_config(directory: str) -> MachineConfig | None:
 
 
 def store_config(directory: str, config: MachineConfig) -> None:
-    """Make `config` STATE's own, byte for byte. Cut: the old config or the new one, never a mixture."""
-    replace_file(os.path.join(directory, STORED_NAME), config.text)
+    """Make `config` STATE's own, byte for byte; the one before is kept until the volumes are in sync with this one.
+
+    Cut: the old config or the new one, never a mixture, and perhaps the old one among the previous ones already.
+    """
+    path = os.path.join(directory, STORED_NAME)
+    before = read_file(path)
+    if before is not None and before != config.text:
+        _keep_previous(directory, before)
+    replace_file(path, config.text)
+
+
+def _keep_previous(directory: str, text: bytes) -> None:
+    kept = os.path.join(directory, PREVIOUS_DIRECTORY)
+    os.makedirs(kept, mode=0o700, exist_ok=True)
+    names = _previous_names(directory)
+    if names and read_file(os.path.join(kept, names[-1])) == text:
+        return
+    number = 1 + (int(names[-1].removesuffix(".yaml")) if names else 0)
+    replace_file(os.path.join(kept, f"{number:06}.yaml"), text)
+    sync_directory(directory)
+
+
+def previous_configs(directory: str) -> tuple[MachineConfig, ...]:
+    """Return the configs that STATE held since the volumes were last in sync, newest first; wrong ones are left out."""
+    found = []
+    for name in reversed(_previous_names(directory)):
+        path = os.path.join(directory, PREVIOUS_DIRECTORY, name)
+        try:
+            text = _read(path)
+            if text is not None:
+                found.append(_parse(text, f"previous config {name}", path))
+        except ConfigError:
+            continue  # it was valid when it was stored; whatever happened to it, the others may still serve
+    return tuple(found)
+
+
+def forget_previous(directory: str) -> None:
+    """Remove the previous configs: their keys open nothing any more. Cut: some of them are left, and removed later."""
+    for name in _previous_names(directory):
+        os.unlink(os.path.join(directory, PREVIOUS_DIRECTORY, name))
+
+
+def _previous_names(directory: str) -> list[str]:
+    try:
+        names = os.listdir(os.path.join(directory, PREVIOUS_DIRECTORY))
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if name.removesuffix(".yaml").isdecimal() and name.endswith(".yaml"))
 
 
 def _read(path: str) -> bytes | None:

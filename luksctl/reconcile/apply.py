@@ -1,13 +1,11 @@
 """Take the steps of a plan, one after the other, yielding after each; the only room that makes disks change.
 
-A run holds the volume key of a volume it formats and the keys it made, in Secrets that are wiped when it ends.
+A run holds the volume key of a volume and the keys it made or proved, in Secrets that are wiped when it ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from types import TracebackType
 
 from luksctl.errors import (
     DeviceError,
@@ -18,9 +16,9 @@ from luksctl.errors import (
     Refused,
     TokenInvalid,
 )
-from luksctl.hints import Self, assert_never
-from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
-from luksctl.model.header import UNFINISHED_MARK, Copies, LuksHeader
+from luksctl.hints import TYPE_CHECKING, assert_never
+from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, STATE, ConfiguredKey, VolumeEncryption
+from luksctl.model.header import PROVIDER_TOKEN_TYPES, UNFINISHED_MARK, Copies, LuksHeader
 from luksctl.model.intent import FormatIntent
 from luksctl.model.meta import NodeRecord
 from luksctl.model.plan import Plan
@@ -28,73 +26,90 @@ from luksctl.model.ports import Activation, HeaderFormat, MadeKey, Ports
 from luksctl.model.probe import Device
 from luksctl.model.step import (
     AddKeyslot,
+    AnnounceKeyslot,
     CloseVolume,
     ConcludeFormat,
     Done,
     EraseHead,
     FinishVolume,
+    ForgetKeyslots,
     FormatVolume,
     MakeFilesystem,
     MakeKey,
     OpenVolume,
     ProveAnyKey,
     ProveKey,
+    RecordKeyslots,
+    RemoveKeyslot,
     RepairHeader,
     RepairMeta,
     Step,
+    TakeKey,
     WriteIntent,
     WriteStateEncryption,
     WriteToken,
 )
-from luksctl.reconcile.keys import Failures, cheapest_first, expect_given_back, try_key
+from luksctl.reconcile.keyring import Keyring
+from luksctl.reconcile.keys import expect_given_back, try_key
+from luksctl.reconcile.unlock import first_that_opens
 from luksctl.secret import Secret
 from luksctl.value import replace
 
+if TYPE_CHECKING:
+    from luksctl.reconcile.books import Books
+
 
 def apply(plan: Plan, ports: Ports, seen: LuksHeader | None = None) -> Iterator[Done]:
-    """Take every step of `plan`, yielding after each; raises the plan's refusal before the first.
-
-    `seen` is the header that the plan was made for, if there was one: it says which keyslots are tried first.
-
-    A step that fails ends the run with its error; what is on disk then is what the step's docstring says. When a
-    format fails, the cause is noted in its intent, so that the third failure can be explained.
-    """
+    """Take every step of `plan` in a run of its own; raises the plan's refusal before the first. See Run.take_all."""
     if plan.refusal is not None:
         raise plan.refusal
-    with _Run(plan.volume, ports, seen) as run:
-        for step in plan.steps:
+    with Keyring(plan.volume) as keyring:
+        yield from Run(plan.volume, ports, keyring, seen).take_all(plan.steps)
+
+
+class Run:
+    """One run over one volume: takes steps, and knows what the earlier ones came to.
+
+    `seen` is the header that was looked at, if there was one: it says which keyslots are tried first.
+    """
+
+    def __init__(self, volume: str, ports: Ports, keyring: Keyring, seen: LuksHeader | None) -> None:
+        self._ports = ports
+        self._volume = volume
+        self._keyring = keyring
+        self._seen = seen
+        self._intent: FormatIntent | None = None
+        # While META is to follow and did not yet, the keys that it names may be the last ones to open STATE.
+        self._meta_behind = False
+        self._digests: dict[int, bytes] = {}
+
+    def take_all(self, steps: tuple[Step, ...]) -> Iterator[Done]:
+        """Take every step, yielding after each.
+
+        A step that fails ends the run with its error; what is on disk then is what the step's docstring says. When a
+        format fails, the cause is noted in its intent, so that the third failure can be explained.
+        """
+        self._meta_behind = any(
+            isinstance(step, WriteStateEncryption) and step.encryption is not None for step in steps
+        )
+        self._look_at_removed(steps)
+        for step in steps:
             try:
-                done = run.take(step)
+                done = self.take(step)
             except LuksctlError as error:
-                error.volume = error.volume or plan.volume
-                run.note_failure(error)
+                error.volume = error.volume or self._volume
+                self._note_failure(error)
                 raise
             yield done
 
+    def _look_at_removed(self, steps: tuple[Step, ...]) -> None:
+        """Remember what each slot to be removed is now: one that somebody changes meanwhile is not removed."""
+        removals = [step for step in steps if isinstance(step, RemoveKeyslot)]
+        if removals:
+            slots = tuple({step.slot for step in removals})
+            self._digests = self._ports.headers.slot_digests(removals[0].device, slots)
 
-class _Run:
-    """What one run knows beyond its steps: keys made, the volume key, slots proven, slots that failed."""
-
-    def __init__(self, volume: str, ports: Ports, seen: LuksHeader | None) -> None:
-        self._seen = seen
-        self._ports = ports
-        self._volume = volume
-        self._secrets = ExitStack()
-        self._made: dict[int, MadeKey] = {}
-        self._volume_key: Secret | None = None
-        self._proven: set[int] = set()
-        self._failures = Failures(volume)
-        self._intent: FormatIntent | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._secrets.close()
-
-    def note_failure(self, error: LuksctlError) -> None:
+    def _note_failure(self, error: LuksctlError) -> None:
         """Write the cause into the announced intent; a META that cannot take it is added to the error, not raised."""
         intent = self._intent
         if intent is None:
@@ -135,11 +150,26 @@ class _Run:
                 return self._write_token(step)
             case ProveKey():
                 return self._prove(step)
-            case ProveAnyKey(_, device, encryption):
-                slot = self._find_key(device, encryption, keep_volume_key=False)
+            case TakeKey():
+                return self._take_key(step)
+            case ProveAnyKey(_, device, encryption, fallback):
+                slot = self._unlock(device, (encryption, *fallback))
                 return Done(step, f"slot {slot} proven", slot=slot)
-            case WriteStateEncryption(_, state_encryption):
-                self._write_state_encryption(state_encryption)
+            case AnnounceKeyslot(_, device, slot, serves, token):
+                if serves not in self._keyring.made:
+                    return Done(step, slot=slot, skipped="its key could not be made")
+                self._books(device).announce(self._header(device), slot, serves, token)
+                return Done(step, slot=slot)
+            case RecordKeyslots(_, device, keys, token):
+                noted = self._books(device).record(self._header(device), keys, token)
+                named = ", ".join(f"slot {slot}" for slot in noted)
+                return Done(step, named, skipped=None if noted else "none was proven")
+            case ForgetKeyslots(_, device, slots, token):
+                self._books(device).forget(self._header(device), slots, token)
+            case RemoveKeyslot():
+                return self._remove(step)
+            case WriteStateEncryption():
+                return self._write_state_encryption(step)
             case RepairHeader(_, device, header_uuid):
                 self._repair_header(device, header_uuid)
             case OpenVolume():
@@ -164,19 +194,19 @@ class _Run:
         try:
             provider = self._ports.provider(key)
             made = provider.make(step.volume, key)
-            self._secrets.enter_context(made.key)
+            self._keyring.keep(made.key)
             expect_given_back(step.volume, key, made, provider)
         except (ProviderUnavailable, KeyRejected, TokenInvalid) as error:
-            self._failures.add(key, error)
+            self._keyring.failures.add(key, error)
             if step.required:
-                raise self._failures.combined("could be made", Refused) from error
+                raise self._keyring.failures.combined("could be made", Refused) from error
             return Done(step, slot=key.slot, skipped=error.cause)
-        self._made[key.slot] = made
+        self._keyring.made[key.slot] = made
         return Done(step, slot=key.slot)
 
     def _write_intent(self, step: WriteIntent, intent: FormatIntent) -> Done:
-        if intent.header_uuid and self._failures.errors and not self._made:
-            raise self._failures.combined("could be made", Refused)
+        if intent.header_uuid and self._keyring.failures.errors and not self._keyring.made:
+            raise self._keyring.failures.combined("could be made", Refused)
 
         def announce(record: NodeRecord) -> NodeRecord:
             return record.with_intent(intent)
@@ -186,14 +216,18 @@ class _Run:
         return Done(step, f"attempt {intent.attempt}, {intent.phase}")
 
     def _add_keyslot(self, step: AddKeyslot) -> Done:
-        made = self._made.get(step.slot)
+        made = self._keyring.made.get(step.slot if step.serves is None else step.serves)
         if made is None:
             return Done(step, slot=step.slot, skipped="its key could not be made")
-        self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._own_volume_key(), step.kdf)
+        header = self._header(step.device)
+        if header.keyslot(step.slot) is not None:
+            return Done(step, slot=step.slot, skipped="the keyslot is in use")
+        self._remove_provider_token(step.device, header, step.slot)
+        self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._keyring.volume_key, step.kdf)
         return Done(step, slot=step.slot)
 
     def _write_token(self, step: WriteToken) -> Done:
-        made = self._made.get(step.slot)
+        made = self._keyring.made.get(step.slot if step.serves is None else step.serves)
         if made is None or made.token is None:
             return Done(step, slot=step.slot, skipped="its key has no token")
         self._ports.headers.write_token(step.device, step.slot, made.token)
@@ -201,61 +235,86 @@ class _Run:
 
     def _prove(self, step: ProveKey) -> Done:
         key = step.key
-        if key.slot not in self._made:
-            return Done(step, slot=key.slot, skipped="its key could not be made")
-        header = self._header(step.device)
-        token = header.token(key.slot)
+        number = key.slot if step.slot is None else step.slot
+        if key.slot not in self._keyring.made:
+            return Done(step, slot=number, skipped="its key could not be made")
         try:
-            try_key(
-                step.volume,
-                key,
-                None if token is None else token.json,
-                self._ports.provider(key),
-                lambda candidate: self._ports.headers.test_key(step.device, key.slot, candidate),
-            )
+            self._try(step.device, key, number)
         except (ProviderUnavailable, KeyRejected, TokenInvalid) as error:
-            self._failures.add(key, error)
+            self._keyring.failures.add(key, error)
             if step.required:
-                raise self._failures.combined("was proven") from error
-            return Done(step, slot=key.slot, skipped=error.cause)
-        self._proven.add(key.slot)
-        return Done(step, "opened", slot=key.slot)
+                raise self._keyring.failures.combined("was proven") from error
+            return Done(step, slot=number, skipped=error.cause)
+        return Done(step, "opened", slot=number)
 
-    def _find_key(self, device: Device, encryption: VolumeEncryption, *, keep_volume_key: bool) -> int:
-        """Return the slot of the first configured key that opens; keeps the volume key for the activation if asked."""
+    def _take_key(self, step: TakeKey) -> Done:
+        try:
+            self._try(step.device, step.key, step.slot)
+        except (ProviderUnavailable, KeyRejected, TokenInvalid) as error:
+            self._keyring.failures.add(step.key, error)
+            return Done(step, slot=step.slot, skipped=error.cause)
+        token = self._header(step.device).token(step.slot)
+        secret = self._keyring.keep(Secret.join(self._keyring.proofs[step.slot].secret))
+        self._keyring.made[step.key.slot] = MadeKey(secret, None if token is None else token.json)
+        return Done(step, "opened", slot=step.slot)
+
+    def _try(self, device: Device, key: ConfiguredKey, number: int) -> None:
+        """Read the token of slot `number` back, get the key from its provider and open the slot with it."""
+        token = self._header(device).token(number)
+
+        def use(candidate: Secret) -> None:
+            self._ports.headers.test_key(device, number, candidate)
+            self._keyring.prove(number, key, candidate)
+
+        try_key(self._volume, key, None if token is None else token.json, self._ports.provider(key), use)
+
+    def _unlock(self, device: Device, lists: tuple[VolumeEncryption, ...]) -> int:
+        """Keep the volume key that the first fitting key yields; return the slot it opened."""
         header = self._seen or self._header(device)
-        failures = Failures(self._volume)
-        for key in cheapest_first(encryption.keys, header):
-            try:
-                volume_key = self._volume_key_by(device, header, key)
-            except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
-                failures.add(key, error)
-                continue
-            self._secrets.enter_context(volume_key)
-            if keep_volume_key:
-                self._volume_key = volume_key
-            self._proven.add(key.slot)
-            return key.slot
-        raise failures.combined("opens the volume")
+        opened = first_that_opens(self._ports, self._keyring, device, header, lists)
+        self._keyring.hold_volume_key(opened.volume_key)
+        return opened.slot
 
-    def _volume_key_by(self, device: Device, header: LuksHeader, key: ConfiguredKey) -> Secret:
-        if header.keyslot(key.slot) is None:
-            raise KeyRejected("the header has no such keyslot")
-        token = header.token(key.slot)
-        return try_key(
-            self._volume,
-            key,
-            None if token is None else token.json,
-            self._ports.provider(key),
-            lambda candidate: self._ports.headers.volume_key(device, key.slot, candidate),
-        )
+    def _books(self, device: Device) -> Books:
+        from luksctl.reconcile.books import Books  # noqa: PLC0415  # a boot in sync changes none, and its start is timed
+
+        return Books(self._ports.headers, self._keyring, device)
+
+    def _remove(self, step: RemoveKeyslot) -> Done:
+        header = self._header(step.device)
+        slot = header.keyslot(step.slot)
+        if slot is None:
+            return Done(step, slot=step.slot, skipped="it is gone already")
+        if step.needs is not None and not self._keyring.proven_with(step.needs, step.key):
+            return Done(step, slot=step.slot, skipped=f"slot {step.needs} was not proven in this run")
+        if not any(number != step.slot and header.keyslot(number) for number in self._keyring.proofs):
+            return Done(step, slot=step.slot, skipped="no other keyslot was proven in this run")
+        if self._meta_behind and step.volume == STATE:
+            return Done(step, slot=step.slot, skipped="META does not name the new keys of STATE yet")
+        self._expect_equal_copies(step.device, "looking at them before a keyslot is removed")
+        self._expect_unchanged(step)
+        self._ports.headers.remove_keyslot(step.device, step.slot)
+        self._keyring.proofs.pop(step.slot, None)
+        self._digests.pop(step.slot, None)
+        self._remove_provider_token(step.device, self._header(step.device), step.slot)
+        return Done(step, slot=step.slot)
+
+    def _remove_provider_token(self, device: Device, header: LuksHeader, slot: int) -> None:
+        """Remove the token of a keyslot that is not there: it would be taken for that of the next key there."""
+        token = header.token(slot)
+        if token is not None and token.type in PROVIDER_TOKEN_TYPES:
+            self._ports.headers.remove_token(device, slot)
+
+    def _expect_unchanged(self, step: RemoveKeyslot) -> None:
+        """Raise Refused where the slot is not what this run looked at, or proved, before."""
+        before = self._digests.get(step.slot)
+        now = self._ports.headers.slot_digests(step.device, (step.slot,)).get(step.slot)
+        if before is not None and before != now:
+            raise Refused(
+                "somebody else changed the keyslot meanwhile; it was left alone", slot=step.slot, hint="luksctl sync"
+            )
 
     # ---- header and mapping -----------------------------------------------------------------------------------------
-
-    def _own_volume_key(self) -> Secret:
-        if self._volume_key is None:
-            raise NotConverged("a keyslot was to be added to a volume that this run did not format")
-        return self._volume_key
 
     def _header(self, device: Device) -> LuksHeader:
         header = self._ports.disks.header_copies(device).best
@@ -266,21 +325,20 @@ class _Run:
     def _format(self, step: FormatVolume) -> None:
         encryption = step.encryption
         bits = encryption.key_size_bits or CIPHER_KEY_BITS[encryption.cipher or DEFAULT_CIPHER]
-        self._volume_key = self._secrets.enter_context(Secret.random(bits // 8))
+        self._keyring.hold_volume_key(Secret.random(bits // 8))
         how = HeaderFormat(step.header_uuid, UNFINISHED_MARK, encryption, step.talos_readable)
-        self._ports.headers.format(step.device, how, self._volume_key)
+        self._ports.headers.format(step.device, how, self._keyring.volume_key)
 
     def _open(self, step: OpenVolume) -> Done:
         encryption = step.encryption
         detail, slot = "with the volume key of this run", None
-        if self._volume_key is None:
-            slot = self._find_key(step.device, encryption, keep_volume_key=True)
-            kind = next(key.kind for key in encryption.keys if key.slot == slot)
-            detail = f"with slot {slot} ({kind})"
-        elif not self._proven:
-            raise self._failures.combined("was proven")
+        if not self._keyring.has_volume_key:
+            slot = self._unlock(step.device, (encryption, *step.fallback))
+            detail = f"with slot {slot} ({self._keyring.proofs[slot].key.kind})"
+        elif not self._keyring.proofs:
+            raise self._keyring.failures.combined("was proven")
         how = Activation(encryption.options or (), allow_discards=bool(encryption.allow_discards))
-        self._ports.headers.activate(step.device, step.mapped_name, self._own_volume_key(), how)
+        self._ports.headers.activate(step.device, step.mapped_name, self._keyring.volume_key, how)
         return Done(step, detail, slot=slot)
 
     def _finish(self, device: Device, header_uuid: str) -> None:
@@ -305,9 +363,13 @@ class _Run:
         if state is not Copies.EQUAL:
             raise DeviceError(f"after {doing}, the header copies of {device.path} do not agree ({state})")
 
-    def _write_state_encryption(self, encryption: VolumeEncryption | None) -> None:
-        if encryption is not None and not self._proven:
-            if self._failures.errors:
-                raise self._failures.combined("was proven")
-            raise NotConverged("META was left as it is: no key of the new list was proven on STATE in this run")
+    def _write_state_encryption(self, step: WriteStateEncryption) -> Done:
+        """Let META follow, once a key of the new list was proven; until then it stays as it is."""
+        encryption = step.encryption
+        if encryption is not None and not self._keyring.proven_key_of(encryption):
+            if not self._keyring.proofs and self._keyring.failures.errors:
+                raise self._keyring.failures.combined("was proven")
+            return Done(step, skipped="no key of the new list was proven on STATE in this run")
         self._ports.meta.write_state_encryption(encryption)
+        self._meta_behind = False
+        return Done(step)

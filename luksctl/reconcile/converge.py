@@ -1,23 +1,29 @@
-"""Bring one volume to what is desired: observe, plan, apply, and look again."""
+"""Bring one volume to what is desired: observe, plan, apply, and look again; then the keyslots of what is open."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
-from luksctl.errors import Busy, NotConverged
+from luksctl.errors import Busy, Degraded, NotConverged, Refused
+from luksctl.hints import TYPE_CHECKING
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
+from luksctl.model.header import LuksHeader
 from luksctl.model.observed import Blank, Luks2, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
-from luksctl.model.step import Done
-from luksctl.reconcile.apply import apply
+from luksctl.model.step import Done, ProveAnyKey
+from luksctl.reconcile.apply import Run
+from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.observe import observe
 from luksctl.reconcile.plan import plan
 from luksctl.value import frozen
+
+if TYPE_CHECKING:
+    from luksctl.reconcile.plan_sync import SyncPlan
 
 
 @frozen
@@ -35,29 +41,120 @@ def look(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Look
     return Look(observed, plan(desired, observed, meta, fresh_uuid=_random_uuid()))
 
 
+@contextmanager
+def session(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Iterator[Session]:
+    """Hold our lock of the volume, and the secrets that its run comes to know, until the end of the `with`."""
+    with ports.disks.volume_lock(desired.volume), Keyring(desired.volume) as keyring:
+        yield Session(desired, settings, ports, keyring)
+
+
 def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Iterator[Done]:
     """Yield every step taken until nothing is left to do; raises the refusal, a step's error, or NotConverged.
 
-    Our volume lock is held throughout. The whole disk's flock is held only where something is formatted, and then the
-    look that decides is taken under it.
+    Where the wish says so, the keyslots follow; Degraded when they could not.
     """
-    with ports.disks.volume_lock(desired.volume):
-        found = look(desired, settings, ports)
+    with session(desired, settings, ports) as running:
+        yield from running.converge()
+        if desired.sync:
+            yield from running.sync()
+
+
+class Session:
+    """One volume under our lock: first brought up, then, with the key that opened it, its keyslots brought in sync."""
+
+    def __init__(self, desired: DesiredVolume, settings: VolumeSettings, ports: Ports, keyring: Keyring) -> None:
+        self._desired = desired
+        self._settings = settings
+        self._ports = ports
+        self._keyring = keyring
+
+    def converge(self) -> Iterator[Done]:
+        """Yield every step taken until the volume is open; raises the refusal, a step's error, or NotConverged.
+
+        The whole disk's flock is held only where something is formatted, and then the look that decides is taken under
+        it.
+        """
+        found = self._look()
         with ExitStack() as locks:
             if isinstance(found.observed, Blank | Unfinished) and found.plan.refusal is None:
                 locked = found.observed.device
-                locks.enter_context(ports.disks.format_lock(locked))
-                found = look(desired, settings, ports)
+                locks.enter_context(self._ports.disks.format_lock(locked))
+                found = self._look()
                 _expect_same_device(locked, found)
+            if found.plan.refusal is not None:
+                raise found.plan.refusal
             seen = found.observed.header if isinstance(found.observed, Luks2) else None
-            yield from apply(found.plan, ports, seen)
+            yield from self._run(seen).take_all(found.plan.steps)
         if found.plan.steps:
-            left = look(desired, settings, ports).plan
+            left = self._look().plan
             if left.refusal is not None:
                 raise left.refusal
             if left.steps:
                 names = ", ".join(type(step).__name__ for step in left.steps)
-                raise NotConverged(f"still to do after applying the plan: {names}", volume=desired.volume)
+                raise NotConverged(f"still to do after applying the plan: {names}", volume=self._desired.volume)
+
+    def sync(self) -> Iterator[Done]:
+        """Yield every step that makes the keyslots those of the config; Degraded for what could not be brought in sync.
+
+        Where the volume was open before, one of its keys is recovered anew. A slot that fails is left as it was.
+        """
+        yield from self.unlock()
+        planned = self.compare()
+        if planned.in_sync:
+            return
+        yield from self._run(None).take_all(planned.steps)
+        left = self.compare() if planned.steps else planned
+        if not left.in_sync:
+            waiting = [f"slot {slot}: not in sync" for slot in _slots_of(left) if left.steps]
+            raise Degraded(
+                "the keyslots could not be brought in sync: " + "; ".join((*left.problems, *waiting)),
+                volume=self._desired.volume,
+                hint=f"luksctl sync {self._desired.volume}",
+            )
+
+    @property
+    def unlocked_by_config(self) -> bool:
+        """Tell whether a key of the wish, and not only an earlier one, opened a slot in this run."""
+        encryption = self._desired.encryption
+        return encryption is not None and self._keyring.proven_key_of(encryption)
+
+    def unlock(self) -> Iterator[Done]:
+        """Recover a key of a volume that is open already, unless this run holds its volume key."""
+        if self._keyring.has_volume_key or self._desired.encryption is None:
+            return
+        found = self._luks2()
+        step = ProveAnyKey(self._desired.volume, found.device, self._desired.encryption, self._desired.fallback)
+        yield from self._run(found.header).take_all((step,))
+
+    def compare(self, *, adopting: bool = False) -> SyncPlan:
+        """Say what is to do for the keyslots, with the keys of this run; writes nothing."""
+        # Not at the top: first the key, which may take long; the start of a boot is timed.
+        from luksctl.reconcile.inspect import Inspector  # noqa: PLC0415
+        from luksctl.reconcile.plan_sync import SyncPlan, plan_sync  # noqa: PLC0415
+
+        found = self._luks2()
+        encryption = self._desired.encryption
+        if encryption is None:
+            return SyncPlan()
+        inspector = Inspector(self._ports, self._keyring, found.device, found.header)
+        inspection = inspector.inspect(encryption, adopting=adopting)
+        return plan_sync(self._desired, found.device, found.header, inspection, self._ports.meta.load())
+
+    def _luks2(self) -> Luks2:
+        observed = self._look().observed
+        if not isinstance(observed, Luks2) or observed.header.reencrypting or observed.header.requirements:
+            raise Refused("its keyslots cannot be looked at now", volume=self._desired.volume, hint="luksctl status")
+        return observed
+
+    def _look(self) -> Look:
+        return look(self._desired, self._settings, self._ports)
+
+    def _run(self, seen: LuksHeader | None) -> Run:
+        return Run(self._desired.volume, self._ports, self._keyring, seen)
+
+
+def _slots_of(planned: SyncPlan) -> tuple[int, ...]:
+    return tuple(sorted({slot for step in planned.steps if isinstance(slot := getattr(step, "slot", None), int)}))
 
 
 def _expect_same_device(locked: Device, found: Look) -> None:

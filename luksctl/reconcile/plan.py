@@ -17,13 +17,9 @@ from luksctl.errors import (
 )
 from luksctl.hints import assert_never
 from luksctl.model.config import (
-    CHEAPEST_KDF,
     EPHEMERAL,
     STATE,
-    ConfiguredKey,
     FormatRequires,
-    KdfCost,
-    KeyKind,
     VolumeEncryption,
 )
 from luksctl.model.desired import DesiredVolume
@@ -54,8 +50,8 @@ from luksctl.model.step import (
     MakeFilesystem,
     MakeKey,
     OpenVolume,
-    ProveAnyKey,
     ProveKey,
+    RecordKeyslots,
     RepairHeader,
     RepairMeta,
     Step,
@@ -68,8 +64,6 @@ from luksctl.value import frozen, replace
 
 # A plain EPHEMERAL leaves this much free behind its filesystem, so that it can be encrypted in place later.
 PLAIN_TAIL_BYTES = 32 * MIB
-# Their keys are random, and what recovers them is kept in the header; the other kinds make the same key again.
-_KINDS_WITH_TOKEN = frozenset({KeyKind.KMS, KeyKind.TPM})
 _MOUNTABLE = frozenset({"xfs", "ext2", "ext3", "ext4", "btrfs"})
 _ANOTHER_HINT = (
     "put the recorded disk back; if this one replaces it for good: luksctl meta delete 0xe0 forgets what was"
@@ -212,6 +206,9 @@ def _format_encrypted(
     intent: FormatIntent,
     mapping: Mapping | None,
 ) -> tuple[Step, ...]:
+    # Not at the top: a boot that only opens plans no keyslot, and its start is timed.
+    from luksctl.reconcile.plan_sync import KINDS_WITH_TOKEN, bookkeeping_token  # noqa: PLC0415
+
     volume = desired.volume
     required = desired.policy.format_requires is FormatRequires.ALL
     target = f"/dev/mapper/{desired.mapped_name}"
@@ -221,10 +218,13 @@ def _format_encrypted(
         steps.append(CloseVolume(volume, mapping.name))
     steps.append(FormatVolume(volume, device, intent.header_uuid, encryption, desired.policy.talos_readable))
     for key in encryption.keys:
-        steps.append(AddKeyslot(volume, device, key.slot, kdf_for(key, desired.policy.kdf)))
-        if key.kind in _KINDS_WITH_TOKEN:
+        steps.append(AddKeyslot(volume, device, key.slot, desired.policy.kdf_for(key.kind)))
+        if key.kind in KINDS_WITH_TOKEN:
             steps.append(WriteToken(volume, device, key.slot))
         steps.append(ProveKey(volume, device, key, required))
+    token = bookkeeping_token(encryption, ())
+    if token is not None:
+        steps.append(RecordKeyslots(volume, device, encryption.keys, token))
     if volume == STATE:
         steps.append(WriteStateEncryption(volume, encryption))
     steps += [
@@ -236,15 +236,6 @@ def _format_encrypted(
         ConcludeFormat(volume, device.identity, encrypted=True),
     ]
     return tuple(steps)
-
-
-def kdf_for(key: ConfiguredKey, full: KdfCost) -> KdfCost:
-    """Return the KDF cost a slot of this kind needs: random keys have nothing to stretch."""
-    match key.kind:
-        case KeyKind.STATIC | KeyKind.NODE_ID:
-            return full
-        case KeyKind.KMS | KeyKind.TPM:
-            return CHEAPEST_KDF
 
 
 # ---- what is there already ------------------------------------------------------------------------------------------
@@ -291,12 +282,12 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
         raise Refused(f"/dev/mapper/{desired.mapped_name} is open but holds no filesystem; nothing was made there")
     steps: list[Step] = []
     if found.mapping is None:
-        steps.append(OpenVolume(volume, found.device, desired.mapped_name, desired.encryption))
+        steps.append(OpenVolume(volume, found.device, desired.mapped_name, desired.encryption, desired.fallback))
     if not found.copies_equal:
         steps += _repair(case, found)
     if found.format_intent is not None:
         steps.append(ConcludeFormat(volume, found.device.identity, encrypted=True))
-    return (*steps, *_follow_in_meta(case, found, desired.encryption))
+    return tuple(steps)
 
 
 def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:
@@ -312,14 +303,3 @@ def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:
             hint="look at it with cryptsetup luksDump on a copy; cryptsetup repair mends it",
         )
     return (RepairHeader(case.desired.volume, found.device, found.header.uuid),)
-
-
-def _follow_in_meta(case: _Case, found: Luks2, encryption: VolumeEncryption) -> tuple[Step, ...]:
-    """Let tag 9 follow the wish for STATE, after one of its keys was proven in this run."""
-    writable = case.meta.state not in (MetaState.ABSENT, MetaState.UNREADABLE)
-    if not case.desired.follow_in_meta or not writable or case.meta.state_encryption == encryption:
-        return ()
-    write = WriteStateEncryption(STATE, encryption)
-    if found.mapping is None:
-        return (write,)
-    return (ProveAnyKey(STATE, found.device, encryption), write)

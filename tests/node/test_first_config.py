@@ -54,17 +54,32 @@ def test_a_state_that_is_open_and_holds_no_config_is_maintenance(node: Bench) ->
     _set_up(node)
 
 
-def test_another_config_after_a_cut_must_open_the_state_of_the_first(node: Bench) -> None:
-    """STATE is there already, so a config with none of its keys is not stored; META keeps the keys that open it."""
+def test_another_config_after_a_cut_changes_the_keys_of_the_first(node: Bench) -> None:
+    """STATE opens by the keys in META; its slots and META follow the other config, which is stored then."""
     _set_up(node)
     (node.state / "config.yaml").unlink()
-    with pytest.raises(Refused, match="the config was not stored: META keeps the old key list"):
+    another = config("another passphrase", slot=3)
+    with pytest.raises(Degraded, match="STATE holds the config"):
+        apply_config(node.node, another, insecure=True)
+    assert node.stored() == another.text
+    kept = node.world.meta.facts().state_encryption
+    assert kept == another.encryption_of(STATE)
+    found = node.world.medium.copies().best
+    assert found is not None
+    assert [slot.number for slot in found.keyslots] == [3]
+
+
+def test_another_config_after_a_cut_must_be_able_to_open(node: Bench) -> None:
+    """Where META does not open STATE either, nothing is stored, and META keeps what it has."""
+    _set_up(node)
+    (node.state / "config.yaml").unlink()
+    node.world.medium.areas.clear()
+    with pytest.raises(Refused, match="the config was not stored: STATE does not follow the config"):
         apply_config(node.node, config("another passphrase", slot=3), insecure=True)
     assert node.stored() is None
     kept = node.world.meta.facts().state_encryption
     assert kept is not None
     assert [key.slot for key in kept.keys] == [0]
-    _set_up(node)
 
 
 def test_a_first_format_cut_after_tag_9_is_maintenance(node: Bench) -> None:

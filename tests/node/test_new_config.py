@@ -47,10 +47,36 @@ def _is_refused(node: Bench, given: MachineConfig, because: str) -> None:
     assert node.world.power.writes == []
 
 
-def test_a_new_key_that_does_not_open_ephemeral_is_refused(node: Bench) -> None:
-    """The config in STATE may be the only place where the passphrase of EPHEMERAL stands."""
+def test_a_config_that_no_key_leads_to_is_refused(node: Bench) -> None:
+    """Neither the new keys nor those in STATE open EPHEMERAL, so nothing is stored over what stands there."""
+    (node.state / "config.yaml").write_bytes(_with_ephemeral("never the passphrase").text)
     _is_refused(node, _with_ephemeral("another passphrase"), "no configured key opens the volume")
     _is_refused(node, _with_ephemeral(slot=3), "has no such keyslot")
+
+
+@pytest.mark.parametrize("slot", [0, 3])
+def test_an_only_key_is_replaced_in_one_step(node: Bench, slot: int) -> None:
+    """The key of the config in STATE opens EPHEMERAL; the new one is added, proven, and the old one removed."""
+    given = _with_ephemeral("another passphrase", slot=slot)
+    applied = apply_config(node.node, given, insecure=False)
+    assert (applied.stored, applied.notes) == (True, ())
+    assert node.stored() == given.text
+    found = node.world.medium.copies().best
+    assert found is not None
+    assert [entry.number for entry in found.keyslots] == [slot]
+    assert node.world.medium.areas[slot].key == b"another passphrase"
+    assert list((node.state / "previous").iterdir()) == []
+
+
+def test_what_fails_after_the_config_was_stored_is_tried_again_at_the_next_boot(node: Bench) -> None:
+    """A key that cannot be made leaves the slot as it is, and the config before stays at hand."""
+    node.world.keys.make_down.add(0)
+    given = _with_ephemeral("another passphrase")
+    with pytest.raises(Degraded, match="the config was stored, and the next boot tries again"):
+        apply_config(node.node, given, insecure=False)
+    assert node.stored() == given.text
+    assert node.world.medium.areas[0].key == b"correct horse"
+    assert [path.read_bytes() for path in (node.state / "previous").iterdir()] == [_with_ephemeral().text]
 
 
 def test_a_config_that_forgets_the_encryption_of_ephemeral_is_refused(node: Bench) -> None:

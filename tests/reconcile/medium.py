@@ -113,11 +113,24 @@ class Medium:
         """Replace the header in both copies, one after the other."""
         self._put_both(header)
 
+    def mend(self, header: LuksHeader) -> None:
+        """Write `header` over the copy that is not like it, as loading does; the other one is not touched."""
+        if self.first != header:
+            self._put_first(header)
+        if self.second != header:
+            self._put_second(header)
+
     def _put_both(self, header: LuksHeader) -> None:
+        self._put_first(header)
+        self._put_second(header)
+
+    def _put_first(self, header: LuksHeader) -> None:
         self.power.write("copy 1 begins")
         self.first = TORN
         self.power.write("copy 1 ends")
         self.first = header
+
+    def _put_second(self, header: LuksHeader) -> None:
         self.power.write("copy 2 begins")
         self.second = TORN
         self.power.write("copy 2 ends")
@@ -127,6 +140,11 @@ class Medium:
         """Write a key area."""
         self.power.write(f"key area {slot}")
         self.areas[slot] = Area(key, volume_key)
+
+    def wipe_key(self, slot: int) -> None:
+        """Overwrite a key area, as destroying a keyslot does before the header changes."""
+        self.power.write(f"key area {slot} wiped")
+        self.areas.pop(slot, None)
 
 
 def _copy(offset_bytes: int, content: LuksHeader | Torn | None) -> HeaderCopy | None:

@@ -21,7 +21,6 @@ from luksctl.model.config import (
     Filesystem,
     FormatRequires,
     KdfCost,
-    TpmKey,
 )
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import Copies
@@ -43,11 +42,11 @@ from luksctl.model.observed import (
 from luksctl.model.plan import Plan
 from luksctl.model.probe import Signature
 from luksctl.model.step import AddKeyslot, FormatVolume, MakeFilesystem, MakeKey, ProveKey, WriteIntent
-from luksctl.reconcile.plan import PLAIN_TAIL_BYTES, kdf_for, plan
+from luksctl.reconcile.plan import PLAIN_TAIL_BYTES, plan
 from luksctl.units import MIB
 from luksctl.value import replace
 from tests.properties.strategies import copies_of
-from tests.reconcile.providers import encrypted, kms, node_id, static
+from tests.reconcile.providers import encrypted, kms, static
 from tests.reconcile.samples import INTENT, MAPPING, header, marked
 from tests.reconcile.world import DEVICE, PARTUUID, wish
 
@@ -64,6 +63,7 @@ FORMAT_STATE = [
     "FormatVolume",
     *["AddKeyslot", "ProveKey"],  # a static key has no token
     *["AddKeyslot", "WriteToken", "ProveKey"],
+    "RecordKeyslots",
     "WriteStateEncryption",
     "OpenVolume",
     *TAIL,
@@ -121,18 +121,6 @@ def test_a_format_names_partition_uuid_and_policy() -> None:
     assert [step.kdf for step in steps if isinstance(step, AddKeyslot)] == [policy.kdf, CHEAPEST_KDF]
     assert [step.talos_readable for step in steps if isinstance(step, FormatVolume)] == [False]
     assert all(step.required for step in steps if isinstance(step, MakeKey | ProveKey))
-
-
-def test_random_keys_get_the_cheapest_kdf() -> None:
-    """Keys of kms and tpm have nothing to stretch; passphrases and node UUIDs have."""
-    full = KdfCost(5, 4096, 2)
-    tpm = replace(static(1), source=TpmKey())
-    assert [kdf_for(key, full) for key in (static(0), node_id(0), kms(0), tpm)] == [
-        full,
-        full,
-        CHEAPEST_KDF,
-        CHEAPEST_KDF,
-    ]
 
 
 def test_a_blank_plain_volume_gets_a_filesystem() -> None:
@@ -323,15 +311,6 @@ def test_a_finished_format_is_concluded() -> None:
     assert names(wish(KEYS), luks(intent=True), announced) == ["OpenVolume", "ConcludeFormat"]
     torn = luks(Copies.DIFFER, intent=True)
     assert names(wish(KEYS), torn, announced) == ["OpenVolume", "RepairHeader", "ConcludeFormat"]
-
-
-def test_tag_9_follows_the_config_of_state_after_a_proof() -> None:
-    """Opening proves where the volume is closed; where it is open, a key is proven first. Only where it may follow."""
-    facts = MetaFacts(MetaState.OK, encrypted(static(0)), has_tag9=True)
-    assert names(following(wish(KEYS)), luks(), facts) == ["OpenVolume", "WriteStateEncryption"]
-    assert names(following(wish(KEYS)), luks(mapping=OPEN), facts) == ["ProveAnyKey", "WriteStateEncryption"]
-    assert names(wish(KEYS), luks(mapping=OPEN), facts) == []
-    assert names(following(wish(KEYS)), luks(mapping=OPEN), replace(facts, state_encryption=KEYS)) == []
 
 
 @pytest.mark.parametrize("state", [MetaState.ABSENT, MetaState.UNREADABLE])

@@ -6,6 +6,8 @@ the power at a write. `calls` lists the port calls in order, reads included.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -213,7 +215,35 @@ class _Headers:
         self.world.call(f"write_token {number}")
         header = self._load(device)
         others = tuple(other for other in header.tokens if other.number != number)
-        self._change(replace(header, tokens=(*others, Token(number, "sideroKMS", (number,), token))))
+        self._change(replace(header, tokens=(*others, _token(number, token))))
+
+    def remove_keyslot(self, device: Device, slot: int) -> None:
+        self.world.call(f"remove_keyslot {slot}")
+        header = self._load(device)
+        _expect(header.keyslot(slot) is not None, f"slot {slot} is not there")
+        self.world.medium.wipe_key(slot)
+        kept = tuple(keyslot for keyslot in header.keyslots if keyslot.number != slot)
+        tokens = tuple(
+            replace(token, keyslots=tuple(number for number in token.keyslots if number != slot))
+            for token in header.tokens
+        )
+        self._change(replace(header, keyslots=kept, tokens=tokens))
+
+    def remove_token(self, device: Device, number: int) -> None:
+        self.world.call(f"remove_token {number}")
+        header = self._load(device)
+        self._change(replace(header, tokens=tuple(other for other in header.tokens if other.number != number)))
+
+    def slot_digests(self, device: Device, slots: tuple[int, ...]) -> dict[int, bytes]:
+        self.world.call("slot_digests")
+        header = self._best(device)
+        found = {slot: header.keyslot(slot) for slot in slots}
+        areas = self.world.medium.areas
+        return {
+            slot: hashlib.sha256(repr((keyslot, areas.get(slot))).encode()).digest()
+            for slot, keyslot in found.items()
+            if keyslot is not None
+        }
 
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         self.world.call(f"test_key {slot}")
@@ -255,8 +285,7 @@ class _Headers:
     def _load(self, device: Device) -> LuksHeader:
         """Load as libcryptsetup does: a copy that is damaged or older is mended on the way."""
         best = self._best(device)
-        if self.world.medium.first != best or self.world.medium.second != best:
-            self.world.medium.change(best)
+        self.world.medium.mend(best)
         return best
 
     def _change(self, header: LuksHeader) -> None:
@@ -299,6 +328,11 @@ class _Meta:
         if state in (MetaState.ABSENT, MetaState.UNREADABLE):
             raise MetaError(f"META is {state}")
         return self.world.meta.serving() or MetaContent()
+
+
+def _token(number: int, text: str) -> Token:
+    fields = json.loads(text)
+    return Token(number, fields["type"], tuple(int(slot) for slot in fields["keyslots"]), text)
 
 
 def _expect(holds: bool, otherwise: str) -> None:  # noqa: FBT001  # an assertion with words

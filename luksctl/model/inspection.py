@@ -1,0 +1,49 @@
+"""What a run that holds the volume key found out about each configured key; with it `plan_sync` decides."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from luksctl.model.bookkeeping import Bookkeeping
+from luksctl.model.config import ConfiguredKey
+from luksctl.value import frozen
+
+
+class KeyState(StrEnum):
+    """How a configured key and its slot stand to each other."""
+
+    IN_SYNC = "in sync"  # the fingerprint of its slot matches; the slot was not tried
+    PROVEN = "proven"  # it opened its slot in this run
+    MISSING = "missing"  # there is no such slot
+    DIFFERS = "differs"  # the slot is ours, and the key does not open it
+    BLOCKED = "blocked"  # the slot, or the token of its number, is somebody else's
+    UNAVAILABLE = "unavailable"  # its provider cannot say now, so nothing is known
+
+
+@frozen
+class KeyFinding:
+    """One configured key. `noted`: the bookkeeping has the fingerprint that slot and key have now.
+
+    `spare` is the spare announced for its slot that the key opened. `problem` says why a key is BLOCKED or
+    UNAVAILABLE.
+    """
+
+    key: ConfiguredKey
+    state: KeyState
+    noted: bool = False
+    spare: int | None = None
+    problem: str | None = None
+
+    @property
+    def works(self) -> bool:
+        """Tell whether the slot holds this key, by trial or by fingerprint."""
+        return self.state in (KeyState.IN_SYNC, KeyState.PROVEN)
+
+
+@frozen
+class Inspection:
+    """All configured keys of one volume. `books` None: nobody adopted it, or its bookkeeping does not verify."""
+
+    books: Bookkeeping | None
+    findings: tuple[KeyFinding, ...] = ()
+    problem: str | None = None

@@ -1,0 +1,104 @@
+"""The bookkeeping token of one volume: read, verified and written under the volume key of the run."""
+
+from __future__ import annotations
+
+import time
+
+from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
+from luksctl.model.config import ConfiguredKey
+from luksctl.model.header import LuksHeader, Token
+from luksctl.model.ports import Headers
+from luksctl.model.probe import Device
+from luksctl.reconcile.fingerprints import VolumeMac
+from luksctl.reconcile.keyring import Keyring
+from luksctl.value import replace
+
+
+def unverified(header: LuksHeader) -> Bookkeeping | None:
+    """Return what the newest bookkeeping token says, where there is no volume key: a hint, which anyone may write."""
+    found = [books for _, books, _ in _tokens(header)]
+    return max(found, key=lambda books: books.counter, default=None)
+
+
+def verified(header: LuksHeader, mac: VolumeMac) -> tuple[Bookkeeping | None, str | None]:
+    """Return the newest bookkeeping whose MAC holds, and why there is none where a token is there all the same."""
+    tokens = list(_tokens(header))
+    good = [books for _, books, tag in tokens if mac.equal(mac.of_books(books), tag)]
+    if good:
+        return max(good, key=lambda books: books.counter), None
+    if any(token.type == TOKEN_TYPE for token in header.tokens):
+        return None, "luksctl's bookkeeping in the header does not verify, so its keyslots are left as they are"
+    return None, None
+
+
+def _tokens(header: LuksHeader) -> list[tuple[Token, Bookkeeping, str]]:
+    found = []
+    for token in header.tokens:
+        if token.type != TOKEN_TYPE:
+            continue
+        try:
+            books, tag = decode(token.json)
+        except (ValueError, RecursionError):
+            continue  # one that cannot be read is as good as none; `verified` says that it is there
+        found.append((token, books, tag))
+    return found
+
+
+class Books:
+    """Change the bookkeeping of `device`; every change is one header write, with a higher counter."""
+
+    def __init__(self, headers: Headers, keyring: Keyring, device: Device) -> None:
+        self._headers = headers
+        self._keyring = keyring
+        self._device = device
+
+    def announce(self, header: LuksHeader, slot: int, serves: int, token: int) -> None:
+        """Note that a key for `serves` is about to be put into `slot`. Cut: as before, or announced."""
+        self._write(header, token, self._read(header).with_underway(slot, serves))
+
+    def record(self, header: LuksHeader, keys: tuple[ConfiguredKey, ...], token: int) -> tuple[int, ...]:
+        """Note the slots of `keys` that were proven in this run; return which. Cut: the old notes or new ones."""
+        proven = [key for key in keys if self._keyring.proven_with(key.slot, key)]
+        books = self._read(header)
+        now = int(time.time())
+        for key, fingerprint, of_token in self._fingerprints(header, proven):
+            before = books.note(key.slot)
+            unchanged = before is not None and not books.announced(key.slot) and not books.spares_of(key.slot)
+            changed_at = before.changed_at if before is not None and unchanged else now
+            note = SlotNote(key.slot, Purpose.CONFIG, changed_at, fingerprint, of_token)
+            books = books.with_note(note, {slot.number for slot in header.keyslots})
+        if proven:
+            self._write(header, token, books)
+        return tuple(key.slot for key in proven)
+
+    def forget(self, header: LuksHeader, slots: tuple[int, ...], token: int) -> None:
+        """Take out what is noted about `slots` that are gone; one that is still there stays noted."""
+        books = self._read(header)
+        for slot in slots:
+            if header.keyslot(slot) is None:
+                books = books.without(slot)
+        self._write(header, token, books)
+
+    def _fingerprints(
+        self, header: LuksHeader, keys: list[ConfiguredKey]
+    ) -> list[tuple[ConfiguredKey, str, str | None]]:
+        mac = self._keyring.mac(header.uuid)
+        digests = self._headers.slot_digests(self._device, tuple(key.slot for key in keys))
+        found = []
+        for key in keys:
+            token = header.token(key.slot)
+            digest = digests[key.slot]
+            of_token = None if token is None else mac.of_token(key.slot, digest, token.json)
+            found.append((key, mac.of_key(key.slot, digest, self._keyring.proofs[key.slot].secret), of_token))
+        return found
+
+    def _read(self, header: LuksHeader) -> Bookkeeping:
+        books, _ = verified(header, self._keyring.mac(header.uuid))
+        return books or Bookkeeping()
+
+    def _write(self, header: LuksHeader, token: int, books: Bookkeeping) -> None:
+        newer = replace(books, counter=books.counter + 1)
+        self._headers.write_token(self._device, token, encode(newer, self._keyring.mac(header.uuid).of_books(newer)))
+        for other in header.tokens:
+            if other.type == TOKEN_TYPE and other.number != token:
+                self._headers.remove_token(self._device, other.number)

@@ -1,0 +1,153 @@
+"""Compare every configured key with its slot: by fingerprint where there is one, else by one real try."""
+
+from __future__ import annotations
+
+from luksctl.errors import (
+    DeviceError,
+    KeyRejected,
+    LuksctlError,
+    ProviderUnavailable,
+    SlotPassphraseRejected,
+    TokenInvalid,
+)
+from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping
+from luksctl.model.config import ConfiguredKey, VolumeEncryption
+from luksctl.model.header import PROVIDER_TOKEN_TYPES, LuksHeader
+from luksctl.model.inspection import Inspection, KeyFinding, KeyState
+from luksctl.model.ports import Ports
+from luksctl.model.probe import Device
+from luksctl.reconcile.books import verified
+from luksctl.reconcile.keyring import Keyring
+from luksctl.reconcile.plan_sync import KINDS_WITH_TOKEN
+from luksctl.value import frozen, replace
+
+
+@frozen
+class _Slot:
+    """One configured key beside what the header has at its number."""
+
+    key: ConfiguredKey
+    digest: bytes | None
+    token: str | None
+
+
+class Inspector:
+    """Look at the keyslots of one volume with the keys of one run. Writes nothing."""
+
+    def __init__(self, ports: Ports, keyring: Keyring, device: Device, header: LuksHeader) -> None:
+        self._ports = ports
+        self._keyring = keyring
+        self._device = device
+        self._header = header
+        self._mac = keyring.mac(header.uuid)
+
+    def inspect(self, encryption: VolumeEncryption, *, adopting: bool = False) -> Inspection:
+        """Return what became of each configured key.
+
+        A volume that nobody adopted is not looked into, unless it is being adopted: only the key that opened is known.
+        """
+        books, problem = verified(self._header, self._mac)
+        if books is None and not adopting:
+            opened = [key for key in encryption.keys if self._keyring.proven_with(key.slot, key)]
+            if not opened and problem is None:
+                problem = "no key of the config opens it, and luksctl does not manage its keyslots (luksctl adopt)"
+            return Inspection(None, tuple(KeyFinding(key, KeyState.PROVEN) for key in opened), problem)
+        digests = self._ports.headers.slot_digests(self._device, tuple(key.slot for key in encryption.keys))
+        known = books or Bookkeeping()
+        findings = []
+        for key in encryption.keys:
+            token = self._header.token(key.slot)
+            slot = _Slot(key, digests.get(key.slot), None if token is None else token.json)
+            findings.append(self._with_spare(known, self._look(known, slot)))
+        return Inspection(known, tuple(findings), problem)
+
+    def _look(self, books: Bookkeeping, slot: _Slot) -> KeyFinding:  # noqa: PLR0911  # one for each state
+        key = slot.key
+        foreign = self._foreign_token(key)
+        if foreign is not None:
+            return KeyFinding(key, KeyState.BLOCKED, problem=f"token {key.slot} belongs to {foreign}")
+        if slot.digest is None:
+            return KeyFinding(key, KeyState.MISSING)
+        if self._keyring.proven_with(key.slot, key):
+            return KeyFinding(key, KeyState.PROVEN, noted=self._noted_as_proven(books, slot))
+        try:
+            if self._matches(books, slot):
+                return KeyFinding(key, KeyState.IN_SYNC, noted=True)
+            if self._opens(key, key.slot, slot.token):
+                return KeyFinding(key, KeyState.PROVEN)
+        except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
+            return self._could_not(books, key, error)
+        if not books.knows(key.slot):
+            problem = (
+                "the keyslot is in use, and luksctl did not make it (luksctl adopt, or another slot in the config)"
+            )
+            return KeyFinding(key, KeyState.BLOCKED, problem=problem)
+        return KeyFinding(key, KeyState.DIFFERS)
+
+    def _could_not(self, books: Bookkeeping, key: ConfiguredKey, error: LuksctlError) -> KeyFinding:
+        """Leave a slot whose provider cannot say; a token that it can never use is that of another key."""
+        if isinstance(error, TokenInvalid) and books.knows(key.slot):
+            return KeyFinding(key, KeyState.DIFFERS)
+        return KeyFinding(key, KeyState.UNAVAILABLE, problem=error.cause)
+
+    def _foreign_token(self, key: ConfiguredKey) -> str | None:
+        """Return the type of a token at the slot's number that is neither a provider's nor our own."""
+        token = self._header.token(key.slot)
+        return None if token is None or token.type in {TOKEN_TYPE, *PROVIDER_TOKEN_TYPES} else token.type
+
+    def _noted_as_proven(self, books: Bookkeeping, slot: _Slot) -> bool:
+        note, digest = books.note(slot.key.slot), slot.digest
+        if note is None or note.fingerprint is None or digest is None:
+            return False
+        secret = self._keyring.proofs[slot.key.slot].secret
+        return self._mac.equal(self._mac.of_key(slot.key.slot, digest, secret), note.fingerprint)
+
+    def _matches(self, books: Bookkeeping, slot: _Slot) -> bool:
+        """Tell whether the noted fingerprint is that of the slot as it is with the key as its provider gives it now."""
+        note, digest, number = books.note(slot.key.slot), slot.digest, slot.key.slot
+        if note is None or digest is None:
+            return False
+        if slot.key.kind in KINDS_WITH_TOKEN:
+            if note.token_fingerprint is None or slot.token is None:
+                return False
+            return self._mac.equal(self._mac.of_token(number, digest, slot.token), note.token_fingerprint)
+        if note.fingerprint is None:
+            return False
+        for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):
+            with candidate:
+                if self._mac.equal(self._mac.of_key(number, digest, candidate), note.fingerprint):
+                    return True
+        return False
+
+    def _opens(self, key: ConfiguredKey, number: int, token: str | None) -> bool:
+        """Try the key at slot `number` for real: one key derivation for each candidate."""
+        for candidate in self._ports.provider(key).recover(self._keyring.volume, key, token):
+            with candidate:
+                try:
+                    self._ports.headers.test_key(self._device, number, candidate)
+                except SlotPassphraseRejected:
+                    continue
+                self._keyring.prove(number, key, candidate)
+                return True
+        return False
+
+    def _with_spare(self, books: Bookkeeping, found: KeyFinding) -> KeyFinding:
+        """Add which of the spares that interrupted changes left for its slot the key opens."""
+        if found.state not in (KeyState.MISSING, KeyState.DIFFERS):
+            return found
+        for spare in books.spares_of(found.key.slot):
+            if self._header.keyslot(spare) is None:
+                continue
+            try:
+                if self._keyring.proven_with(spare, found.key) or self._opens_spare(found.key, spare):
+                    return replace(found, spare=spare)
+            except (ProviderUnavailable, KeyRejected, DeviceError) as error:
+                return KeyFinding(found.key, KeyState.UNAVAILABLE, problem=error.cause)
+        return found
+
+    def _opens_spare(self, key: ConfiguredKey, spare: int) -> bool:
+        token = self._header.token(spare)
+        try:
+            return self._opens(key, spare, None if token is None else token.json)
+        except TokenInvalid:
+            return False  # cut before its token was written: nobody recovers its key any more

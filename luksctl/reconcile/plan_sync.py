@@ -1,0 +1,234 @@
+"""Decide which steps make the keyslots of an open volume those of the config. Pure.
+
+Order: what was announced is resolved, keys are added, changed through a spare and proven; META follows; then slots that
+nobody wants any more are removed. A slot is removed only where another one was proven in this run, which `apply` holds.
+"""
+
+from __future__ import annotations
+
+from luksctl.hints import Final
+from luksctl.model.bookkeeping import MAX_KEYS_WITH_BOOKKEEPING, TOKEN_TYPE, Bookkeeping, Purpose
+from luksctl.model.config import (
+    MAX_SLOT,
+    STATE,
+    ConfiguredKey,
+    EncryptionPolicy,
+    KeyKind,
+    VolumeEncryption,
+)
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.header import LuksHeader, Token
+from luksctl.model.inspection import Inspection, KeyFinding, KeyState
+from luksctl.model.meta import MetaFacts, MetaState
+from luksctl.model.probe import Device
+from luksctl.model.step import (
+    AddKeyslot,
+    AnnounceKeyslot,
+    ForgetKeyslots,
+    MakeKey,
+    ProveKey,
+    RecordKeyslots,
+    RemoveKeyslot,
+    Step,
+    TakeKey,
+    WriteStateEncryption,
+    WriteToken,
+)
+from luksctl.value import frozen
+
+# Their keys are random, and what recovers them is kept in the header; the other kinds make the same key again.
+KINDS_WITH_TOKEN: Final = frozenset({KeyKind.KMS, KeyKind.TPM})
+
+
+@frozen
+class SyncPlan:
+    """Steps in order, and what cannot be brought in sync, one sentence each."""
+
+    steps: tuple[Step, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    @property
+    def in_sync(self) -> bool:
+        """Tell whether the header is what the config asks for."""
+        return not self.steps and not self.problems
+
+
+def bookkeeping_token(encryption: VolumeEncryption, tokens: tuple[Token, ...]) -> int | None:
+    """Return the highest token id that no configured slot and no other token uses; None where there is none to keep.
+
+    Talos takes a token with the number of a slot for that slot's, and refuses a type that it does not know.
+    """
+    if len(encryption.keys) > MAX_KEYS_WITH_BOOKKEEPING:
+        return None
+    taken = {key.slot for key in encryption.keys}
+    taken |= {token.number for token in tokens if token.type != TOKEN_TYPE}
+    return next((number for number in range(MAX_SLOT, -1, -1) if number not in taken), None)
+
+
+def plan_sync(
+    desired: DesiredVolume, device: Device, header: LuksHeader, found: Inspection, meta: MetaFacts
+) -> SyncPlan:
+    """Return what is left to do for the keyslots of an open volume, and what cannot be done."""
+    encryption, books = desired.encryption, found.books
+    if encryption is None:
+        return SyncPlan()
+    follow = _follow_in_meta(desired, encryption, found, meta)
+    token = bookkeeping_token(encryption, header.tokens)
+    if books is None or token is None:
+        # A volume of others is opened and left as it is.
+        return SyncPlan(follow, () if found.problem is None else (found.problem,))
+    case = _Case(desired, device, header, books, token, desired.policy)
+    problems = [f"slot {entry.key.slot}: {entry.problem or entry.state}" for entry in found.findings if _stuck(entry)]
+    before: list[Step] = []
+    record = tuple(entry.key for entry in found.findings if entry.state is KeyState.PROVEN and not entry.noted)
+    if record:
+        before.append(RecordKeyslots(desired.volume, device, record, token))
+    changes: list[tuple[Step, ...]] = []
+    for entry in found.findings:
+        steps, problem = _put(case, entry)
+        if steps:
+            changes.append(steps)
+        if problem is not None:
+            problems.append(f"slot {entry.key.slot}: {problem}")
+    removals = _remove_unwanted(case, found)
+    every = [*before, *(step for change in changes for step in change)]
+    proven = any(entry.state is KeyState.PROVEN for entry in found.findings)
+    return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems))
+
+
+@frozen
+class _Case:
+    desired: DesiredVolume
+    device: Device
+    header: LuksHeader
+    books: Bookkeeping
+    token: int
+    policy: EncryptionPolicy
+
+    @property
+    def configured(self) -> set[int]:
+        return set() if self.desired.encryption is None else {key.slot for key in self.desired.encryption.keys}
+
+    def free_slot(self, taken: set[int]) -> int | None:
+        """Return the highest slot that is free for a spare."""
+        used = {slot.number for slot in self.header.keyslots} | self.configured | taken
+        tokens = {token.number for token in self.header.tokens if token.type != TOKEN_TYPE} | {self.token}
+        return next((n for n in range(MAX_SLOT, -1, -1) if n not in used and n not in tokens), None)
+
+
+def _stuck(entry: KeyFinding) -> bool:
+    return entry.state in (KeyState.BLOCKED, KeyState.UNAVAILABLE)
+
+
+def _with_meta(steps: list[Step], follow: tuple[Step, ...], *, proven: bool) -> list[Step]:
+    """Put META's step where a new key is proven and the old one still opens: at once, or behind each proof to come.
+
+    Writing it once more writes nothing.
+    """
+    if not follow or proven:
+        return [*follow, *steps]
+    found: list[Step] = []
+    for step in steps:
+        found.append(step)
+        if isinstance(step, ProveKey | TakeKey):
+            found += follow
+    return found if len(found) > len(steps) else [*steps, *follow]
+
+
+def _follow_in_meta(
+    desired: DesiredVolume, encryption: VolumeEncryption, found: Inspection, meta: MetaFacts
+) -> tuple[Step, ...]:
+    writable = meta.state not in (MetaState.ABSENT, MetaState.UNREADABLE)
+    if not desired.follow_in_meta or not writable or meta.state_encryption == encryption:
+        return ()
+    if found.books is None and not any(entry.state is KeyState.PROVEN for entry in found.findings):
+        return ()  # nothing will be added to a volume of others, and none of its keys is in the list
+    return (WriteStateEncryption(STATE, encryption),)
+
+
+def _put(case: _Case, entry: KeyFinding) -> tuple[tuple[Step, ...], str | None]:
+    """Return the steps that put a key into its slot, or why it cannot be done."""
+    if entry.spare is not None:
+        return _from_spare(case, entry.key, entry.spare), None
+    match entry.state:
+        case KeyState.MISSING:
+            return _add(case, entry.key), None
+        case KeyState.DIFFERS:
+            spare = case.free_slot({other.slot for other in case.books.underway})
+            if spare is None:
+                return (), "there is no free keyslot to change it through"
+            return _change(case, entry.key, spare), None
+        case _:
+            return (), None
+
+
+def _write(case: _Case, key: ConfiguredKey, slot: int) -> tuple[Step, ...]:
+    """Write the made key into `slot`, with its token, and prove it there."""
+    volume, device = case.desired.volume, case.device
+    serves = None if slot == key.slot else key.slot
+    add = AddKeyslot(volume, device, slot, case.policy.kdf_for(key.kind), serves)
+    token = (WriteToken(volume, device, slot, serves),) if key.kind in KINDS_WITH_TOKEN else ()
+    return (add, *token, ProveKey(volume, device, key, slot=None if serves is None else slot))
+
+
+def _add(case: _Case, key: ConfiguredKey) -> tuple[Step, ...]:
+    volume, device = case.desired.volume, case.device
+    return (
+        MakeKey(volume, key),
+        AnnounceKeyslot(volume, device, key.slot, key.slot, case.token),
+        *_write(case, key, key.slot),
+        RecordKeyslots(volume, device, (key,), case.token),
+    )
+
+
+def _change(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
+    volume, device = case.desired.volume, case.device
+    return (
+        MakeKey(volume, key),
+        AnnounceKeyslot(volume, device, spare, key.slot, case.token),
+        *_write(case, key, spare),
+        *_move(case, key, spare),
+    )
+
+
+def _from_spare(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
+    """Go on with a change that was cut after its spare was written."""
+    return (TakeKey(case.desired.volume, case.device, key, spare), *_move(case, key, spare))
+
+
+def _move(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
+    """Bring the proven key of the spare into its own slot."""
+    volume, device = case.desired.volume, case.device
+    old = (
+        ()
+        if case.header.keyslot(key.slot) is None
+        else (RemoveKeyslot(volume, device, key.slot, needs=spare, key=key),)
+    )
+    return (
+        *old,
+        *_write(case, key, key.slot),
+        RemoveKeyslot(volume, device, spare, needs=key.slot, key=key),
+        RecordKeyslots(volume, device, (key,), case.token),
+    )
+
+
+def _remove_unwanted(case: _Case, found: Inspection) -> tuple[Step, ...]:
+    """Remove slots of ours that the config dropped, spares that serve nobody, and, if asked to, slots of others.
+
+    The spares of a key whose provider cannot say now stay: one of them may be the only slot that it opens.
+    """
+    volume, device, books = case.desired.volume, case.device, case.books
+    present = {slot.number for slot in case.header.keyslots}
+    kept = case.configured | {note.slot for note in books.notes if note.purpose is not Purpose.CONFIG}
+    for entry in found.findings:
+        if entry.state is KeyState.UNAVAILABLE:
+            kept |= set(books.spares_of(entry.key.slot))
+        elif entry.spare is not None:
+            kept.add(entry.spare)  # removed once its key is in its own slot
+    ours = {note.slot for note in books.notes} | {entry.slot for entry in books.underway}
+    unwanted = ours - kept
+    pruned = present - ours - kept if case.policy.prune else set()
+    steps: list[Step] = [RemoveKeyslot(volume, device, slot) for slot in sorted((unwanted | pruned) & present)]
+    if unwanted:
+        steps.append(ForgetKeyslots(volume, device, tuple(sorted(unwanted)), case.token))
+    return tuple(steps)

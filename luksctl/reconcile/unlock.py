@@ -1,0 +1,70 @@
+"""Find the key that opens a volume: configured keys first, cheap slots before dear ones, then what a cut left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luksctl.errors import DeviceError, KeyRejected, ProviderUnavailable, TokenInvalid
+from luksctl.model.config import ConfiguredKey, VolumeEncryption
+from luksctl.model.header import LuksHeader
+from luksctl.model.ports import Ports
+from luksctl.model.probe import Device
+from luksctl.reconcile.keyring import Keyring
+from luksctl.reconcile.keys import Failures, cheapest_first, try_key
+from luksctl.secret import Secret
+from luksctl.value import frozen
+
+
+@frozen
+class Opened:
+    """The slot that opened, and the volume key it gave."""
+
+    slot: int
+    volume_key: Secret
+
+
+def first_that_opens(
+    ports: Ports, keyring: Keyring, device: Device, header: LuksHeader, lists: tuple[VolumeEncryption, ...]
+) -> Opened:
+    """Try the keys of the first list, then those of the others; Locked or ProviderUnavailable when none opens.
+
+    Later lists are what the volume had before: they serve only where a change is unfinished, since otherwise a key of
+    the first one opens. Writes nothing.
+    """
+    failures = Failures(keyring.volume)
+    for key, slot in _attempts(header, lists):
+        try:
+            return Opened(slot, _volume_key(ports, keyring, device, header, key, slot))
+        except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
+            failures.add(key, error)
+    raise failures.combined("opens the volume")
+
+
+def _attempts(header: LuksHeader, lists: tuple[VolumeEncryption, ...]) -> Iterator[tuple[ConfiguredKey, int]]:
+    """Yield what to try: each key at its own slot, then at the spares that the bookkeeping names for it."""
+    earlier: list[ConfiguredKey] = []
+    for encryption in lists:
+        keys = [key for key in cheapest_first(encryption.keys, header) if key not in earlier]
+        yield from ((key, key.slot) for key in keys)
+        from luksctl.reconcile.books import unverified  # noqa: PLC0415  # seldom needed, and a boot's start is timed
+
+        books = unverified(header)
+        for key in keys:
+            spares = () if books is None else books.spares_of(key.slot)
+            yield from ((key, spare) for spare in spares if header.keyslot(spare) is not None)
+        earlier += keys
+
+
+def _volume_key(
+    ports: Ports, keyring: Keyring, device: Device, header: LuksHeader, key: ConfiguredKey, slot: int
+) -> Secret:
+    if header.keyslot(slot) is None:
+        raise KeyRejected("the header has no such keyslot")
+    token = header.token(slot)
+
+    def use(candidate: Secret) -> Secret:
+        volume_key = ports.headers.volume_key(device, slot, candidate)
+        keyring.prove(slot, key, candidate)
+        return volume_key
+
+    return try_key(keyring.volume, key, None if token is None else token.json, ports.provider(key), use)
