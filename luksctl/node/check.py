@@ -93,6 +93,10 @@ class NodeCheck:
     kept: str | None = None
     not_kept: str | None = None
 
+    def of(self, volume: str) -> VolumeCheck | None:
+        """Return what was found of `volume`, None where it was not asked for."""
+        return next((found for found in self.volumes if found.volume == volume), None)
+
     @property
     def exit_code(self) -> int:
         """Return 0 where every key works, the code of the first volume that is worse than degraded, else 5."""

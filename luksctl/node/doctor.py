@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from luksctl.devices.tables import TableLine
 from luksctl.devices.unit_states import UnitState
 from luksctl.errors import Degraded, DeviceError, Locked, LuksctlError, Maintenance
 from luksctl.hints import Final
 from luksctl.model.config import ConfiguredKey, Filesystem
 from luksctl.model.observed import Luks2
 from luksctl.node import doctor_keys, doctor_node, doctor_volume
-from luksctl.node.check import WELL, NodeCheck, Outcome, check
+from luksctl.node.check import WELL, NodeCheck, check
 from luksctl.node.checked import SlotRecord, read_checked
 from luksctl.node.expected import expected_is_readable
 from luksctl.node.finding import Finding, KeyFacts, NodeFacts, Surroundings, VolumeFacts, Weight
@@ -32,14 +33,17 @@ NODE_PROBES: Final[tuple[NodeProbe, ...]] = (
     doctor_node.no_config,
     doctor_node.wrong_config,
     doctor_node.bad_meta,
+    doctor_node.meta_behind,
     doctor_node.unreadable_expectations,
     doctor_node.old_library,
+    doctor_node.unreadable_tables,
     doctor_node.check_timer,
 )
 
 VOLUME_PROBES: Final[tuple[VolumeProbe, ...]] = (
     doctor_volume.refused,
     doctor_keys.key_obstacles,
+    doctor_keys.tried_now,
     doctor_volume.last_attempt,
     doctor_volume.closed,
     doctor_volume.not_mounted,
@@ -79,27 +83,14 @@ def examine(node: Node, around: Surroundings, volumes: Sequence[str], *, with_ch
     What cannot be read becomes a finding.
     """
     checked = check(node, volumes, around.now_s) if with_check else None
-    facts = gather(node, around, volumes)
+    facts = replace(gather(node, around, volumes), checked=checked)
     found = [finding for probe in NODE_PROBES for finding in probe(facts)]
     for volume in facts.volumes:
         ours = [finding for probe in VOLUME_PROBES for finding in probe(facts, volume)]
         found += [replace(finding, volume=volume.name) for finding in ours]
-    found += [] if checked is None else _of_check(checked, facts)
     order = list(Weight)
     unique = dict.fromkeys(sorted(found, key=lambda finding: order.index(finding.weight)))
     return Diagnosis(tuple(unique), facts.known.waiting_for_config is not None, checked)
-
-
-def _of_check(checked: NodeCheck, facts: NodeFacts) -> Iterator[Finding]:
-    up = {volume.name: volume.is_up for volume in facts.volumes}
-    for volume in checked.volumes:
-        broken = not up.get(volume.volume, False) and all(key.outcome is not Outcome.WORKS for key in volume.keys)
-        for key in volume.keys:
-            # A slot that is not there was found without trying.
-            if key.outcome not in (Outcome.WORKS, Outcome.SLOT_MISSING):
-                weight = Weight.BROKEN if broken else Weight.RISK
-                what = f"slot {key.slot} ({key.kind}) was tried now: {key.outcome}, {key.cause}"
-                yield Finding(weight, what, key.hint, volume.volume, key.slot)
 
 
 # ---- gathering ------------------------------------------------------------------------------------------------------
@@ -110,22 +101,20 @@ def gather(node: Node, around: Surroundings, volumes: Sequence[str]) -> NodeFact
     known = outlook(node)
     directory = state_directory(node)
     records = () if directory is None else read_checked(directory)
-    seen = tuple(_volume(node, around, known, volume, records) for volume in volumes)
+    seen = tuple(_volume(node, known, volume, records) for volume in volumes)
     return NodeFacts(
         known=known,
         volumes=seen,
-        memory_kib=node.system.memory_kib(),
         now_s=int(around.now_s()),
         expected_is_readable=expected_is_readable(node.paths),
         units=_ask_systemd(around, seen),
+        lines=_read_tables(around),
         library_problem=around.library_problem(),
         mkfs_problems=_mkfs_problems(around, seen),
     )
 
 
-def _volume(
-    node: Node, around: Surroundings, known: Outlook, volume: str, records: Sequence[SlotRecord]
-) -> VolumeFacts:
+def _volume(node: Node, known: Outlook, volume: str, records: Sequence[SlotRecord]) -> VolumeFacts:
     seen = preview(known, volume)
     settings = node.settings.volume(volume)
     source = None if settings.mount_point is None else node.system.mounted_from(settings.mount_point)
@@ -137,7 +126,6 @@ def _volume(
         link=os.path.realpath(node.paths.volume_link(volume)),
         keys=tuple(_keys(node, seen)),
         records=tuple(entry for entry in records if entry.volume == volume),
-        lines=around.tables(),
     )
 
 
@@ -157,8 +145,9 @@ def _of_provider(node: Node, volume: str, key: ConfiguredKey, found: Luks2) -> I
     token = found.header.token(key.slot)
     try:
         provider = node.ports.provider(key)
-        candidate = next(iter(provider.recover(volume, key, None if token is None else token.json)))
-        candidate.close()
+        candidate = next(provider.recover(volume, key, None if token is None else token.json), None)
+        if candidate is not None:
+            candidate.close()
         explained, fix = provider.explain_rejection(volume, key), None
     except LuksctlError as error:
         explained, fix = error.cause, error.hint
@@ -171,6 +160,13 @@ def _ask_systemd(around: Surroundings, volumes: Sequence[VolumeFacts]) -> dict[s
     try:
         return around.unit_states((*names, *doctor_node.CHECK_UNITS))
     except DeviceError:
+        return None
+
+
+def _read_tables(around: Surroundings) -> tuple[TableLine, ...] | None:
+    try:
+        return around.tables()
+    except OSError:
         return None
 
 

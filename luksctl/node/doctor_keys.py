@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from luksctl.errors import Busy
 from luksctl.hints import Final
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.observed import Luks2
@@ -56,6 +57,22 @@ def key_obstacles(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
             yield replace(obstacle, weight=Weight.BROKEN) if hopeless else obstacle
 
 
+def tried_now(facts: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
+    """Find the keys that did not work when they were tried, but for those with an obstacle that says why already."""
+    result = None if facts.checked is None else facts.checked.of(volume.name)
+    if result is None:
+        return
+    explained = {key.key.slot for key in volume.keys if key.obstacles}
+    hopeless = not volume.is_up and all(key.outcome is not Outcome.WORKS for key in result.keys)
+    for key in result.keys:
+        if key.outcome is not Outcome.WORKS and key.slot not in explained:
+            what = f"slot {key.slot} ({key.kind}) was tried: {key.outcome}; {key.cause}"
+            yield Finding(Weight.BROKEN if hopeless else Weight.RISK, what, key.hint, slot=key.slot)
+    busy = result.problem
+    if isinstance(busy, Busy):
+        yield Finding(Weight.NOTE, f"its keys could not be tried to the end: {busy.cause}", busy.hint)
+
+
 def unmanaged_slots(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
     """Find keyslots that no configured key is for."""
     if volume.header is None or volume.seen.desired is None or volume.seen.desired.encryption is None:
@@ -82,13 +99,13 @@ def stray_tokens(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
 
 def not_proven_for_long(facts: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
     """Find keys that failed at the last check, or that nobody tried for long; a slot written since is another slot."""
-    if volume.header is None or not facts.known.view.state_mounted:
+    if volume.header is None or not facts.known.view.state_mounted or facts.checked is not None:
         return
     known = {entry.digest: entry for entry in volume.records}
     fix = f"luksctl check {volume.name}"
     for key in volume.keys:
-        if volume.header.keyslot(key.key.slot) is None:
-            continue
+        if key.obstacles or volume.header.keyslot(key.key.slot) is None:
+            continue  # that it was not proven is no wonder
         entry, name = known.get(slot_digest(volume.header, key.key.slot)), _named(key.key)
         if entry is None:
             yield Finding(Weight.NOTE, f"{name} was never proven by a check", fix, slot=key.key.slot)

@@ -49,6 +49,16 @@ def bad_meta(facts: NodeFacts) -> Iterator[Finding]:
         yield Finding(Weight.RISK, what, "luksctl apply-config -f FILE writes it anew")
 
 
+def meta_behind(facts: NodeFacts) -> Iterator[Finding]:
+    """Find a META without the keys by which the config in STATE opens STATE."""
+    view, meta = facts.known.view, facts.known.meta
+    if view.ruling is None or not view.stored or meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
+        return
+    if meta.tag9_problem is None and view.ruling.encryption_of(STATE) != meta.state_encryption:
+        what = "META does not hold the keys of STATE that the config in STATE lists: a boot may not open it"
+        yield Finding(Weight.RISK, what, f"luksctl sync {STATE}")
+
+
 def unreadable_expectations(facts: NodeFacts) -> Iterator[Finding]:
     """Find a record of what must be encrypted that nobody understands."""
     if not facts.expected_is_readable:
@@ -61,6 +71,12 @@ def old_library(facts: NodeFacts) -> Iterator[Finding]:
     problem = facts.library_problem
     if problem is not None:
         yield Finding(Weight.BROKEN, problem.cause, problem.hint)
+
+
+def unreadable_tables(facts: NodeFacts) -> Iterator[Finding]:
+    """Find an fstab or crypttab that nobody could look at."""
+    if facts.lines is None:
+        yield Finding(Weight.NOTE, "/etc/fstab or /etc/crypttab cannot be read", "run it as root")
 
 
 def check_timer(facts: NodeFacts) -> Iterator[Finding]:

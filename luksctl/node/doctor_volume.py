@@ -9,12 +9,12 @@ from luksctl.errors import ConfigError, Maintenance
 from luksctl.model.config import ByLabel
 from luksctl.model.header import Copies
 from luksctl.model.observed import Blank, FilesystemFound, Unfinished
-from luksctl.model.step import OpenVolume, RepairHeader, RepairMeta
+from luksctl.model.step import OpenVolume, ProveAnyKey, RepairHeader, RepairMeta, WriteStateEncryption
 from luksctl.node.finding import Finding, NodeFacts, VolumeFacts, Weight
 from luksctl.node.units import mount_unit
 
 # Each of these has a finding of its own, with the same cure.
-_SAID_ELSEWHERE = OpenVolume | RepairHeader | RepairMeta
+_SAID_ELSEWHERE = OpenVolume | RepairHeader | RepairMeta | ProveAnyKey | WriteStateEncryption
 
 
 def refused(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
@@ -37,8 +37,9 @@ def last_attempt(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
 
 
 def closed(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
-    """Find a volume that would be opened, and is not."""
-    if volume.luks is not None and volume.mapping is None and volume.seen.plan.refusal is None:
+    """Find a volume that would be opened, and is not, where nothing is known to stand in the way."""
+    tried = volume.report is not None and volume.report.problem is not None
+    if volume.luks is not None and volume.mapping is None and volume.seen.plan.refusal is None and not tried:
         yield Finding(Weight.BROKEN, "it is closed", f"luksctl boot {volume.name}")
 
 
@@ -89,9 +90,9 @@ def missing_mkfs(facts: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
 # ---- fstab and crypttab ---------------------------------------------------------------------------------------------
 
 
-def fighting_tables(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
+def fighting_tables(facts: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
     """Find entries of fstab and crypttab that open or mount the same; with noauto nothing acts on them by itself."""
-    for line in volume.lines:
+    for line in facts.lines or ():
         reason = _fights(line, volume) if line.automatic else None
         if reason is not None:
             what = f"{line.file}, line {line.number} fights with luksctl: {reason}"

@@ -12,6 +12,7 @@ from luksctl.model.config import ConfiguredKey, Filesystem, VolumeSettings
 from luksctl.model.header import LuksHeader
 from luksctl.model.observed import FilesystemFound, Luks2, Mapping
 from luksctl.model.probe import Device
+from luksctl.node.check import NodeCheck
 from luksctl.node.checked import SlotRecord
 from luksctl.node.preview import Outlook, Preview
 from luksctl.node.report import Report
@@ -59,7 +60,6 @@ class VolumeFacts:
     link: str
     keys: tuple[KeyFacts, ...] = ()
     records: tuple[SlotRecord, ...] = ()
-    lines: tuple[TableLine, ...] = ()
 
     @property
     def name(self) -> str:
@@ -100,23 +100,27 @@ class VolumeFacts:
 
 @frozen
 class NodeFacts:
-    """What is known of the node. `units` is None where systemd does not answer."""
+    """What is known of the node. `checked` is what trying the keys showed, None where nobody asked for that.
+
+    `units` is None where systemd does not answer, `lines` (of fstab and crypttab) where they cannot be read.
+    """
 
     known: Outlook
     volumes: tuple[VolumeFacts, ...]
-    memory_kib: int
     now_s: int
     expected_is_readable: bool
     units: dict[str, UnitState] | None
+    lines: tuple[TableLine, ...] | None
     library_problem: LuksctlError | None
     mkfs_problems: dict[Filesystem, LuksctlError]
+    checked: NodeCheck | None = None
 
 
 @frozen
 class Surroundings:
     """What doctor asks of the machine beyond the ports of the pipe; wiring joins the real ones.
 
-    `tables` reads fstab and crypttab, `unit_states` asks systemd; both, and `now_s`, are called once.
+    `tables` reads fstab and crypttab, `unit_states` asks systemd.
     """
 
     tables: Callable[[], tuple[TableLine, ...]]

@@ -22,8 +22,11 @@ from luksctl.model.config import (
     Timeouts,
     VolumeSettings,
 )
+from luksctl.model.observed import Mapping
 from luksctl.model.ports import KeyProvider
+from luksctl.model.probe import Signature
 from luksctl.node.node import Node, Paths
+from luksctl.node.sources import stored_config
 from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import replace
@@ -87,6 +90,7 @@ class ImageNode:
     def __init__(self, directory: Path, *, mounted: bool = True) -> None:
         self.directory = directory
         self.told: list[str] = []
+        self.mappings: dict[str, Mapping] = {}
         self.system = MadeUpSystem()
         self.images = {name: directory / f"{name.lower()}.img" for name in (META, STATE, EPHEMERAL)}
         self.state, self.ephemeral = directory / "mnt/state", directory / "mnt/ephemeral"
@@ -94,7 +98,7 @@ class ImageNode:
             path.mkdir(parents=True)
         for name, path in self.images.items():
             path.touch(0o600)
-            os.truncate(path, META_SIZE_BYTES if name == META else 32 * MIB)
+            os.truncate(path, META_SIZE_BYTES if name == META else 20 * MIB)
         points = {META: None, STATE: str(self.state), EPHEMERAL: str(self.ephemeral)}
         volumes = tuple((name, VolumeSettings(ByImage(str(path)), points[name])) for name, path in self.images.items())
         self.settings = Settings(volumes, Timeouts(device_s=0, hook_s=0, lock_s=0))
@@ -115,6 +119,21 @@ class ImageNode:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(f"/dev/mapper/luks2-{volume}")
         self.system.mounts[str(self.directory / "mnt" / volume.lower())] = os.path.realpath(link)
+
+    def open(self, volume: str) -> None:
+        """Make up a mapping of the volume with a filesystem in it, and mount that."""
+        name = f"luks2-{volume}"
+        inside = Signature("ext4", uuid="3c0a-inside", usage="filesystem")
+        self.mappings[name] = Mapping(name, f"/dev/mapper/{name}", os.path.realpath(self.images[volume]), inside)
+        vars(self.node.ports.disks)["mapping"] = self.mappings.get
+        if str(self.directory / "mnt" / volume.lower()) not in self.system.mounts:
+            self.mount(volume)
+
+    def follow_in_meta(self) -> None:
+        """Let META know the keys of STATE, as a boot does."""
+        config = stored_config(str(self.state))
+        assert config is not None
+        self.node.ports.meta.write_state_encryption(config.encryption_of(STATE))
 
     def with_provider(self, provider: Callable[[ConfiguredKey], KeyProvider]) -> Node:
         """Return the node with other providers."""
