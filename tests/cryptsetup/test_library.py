@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
-from luksctl.cryptsetup.library import Library, LibraryFunction, functions, has, missing, require, version
+from luksctl.cryptsetup.library import Library, LibraryFunction, functions, has, missing, problem, require, version
 from luksctl.errors import MissingFunction
 
 _ROOT = Path(__file__).parents[2]
@@ -126,6 +126,34 @@ def test_absent_library_says_what_to_install() -> None:
     output = _run(_WITH_OTHER_LIBRARY, "libnosuchcryptsetup.so.99")
     assert output.startswith("not opened: libcryptsetup cannot be opened (libnosuchcryptsetup.so.99")
     assert "install libcryptsetup12" in output
+
+
+_PROBLEM = """
+import sys
+from luksctl.cryptsetup.library import Library, open_library, problem
+open_library(Library.CRYPTSETUP, sys.argv[1])
+found = problem()
+print(found.cause, "|", found.hint)
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (_STUB_LIBRARY, "older than 2.4 | install libcryptsetup12 2.4 or newer"),
+        ("int nothing;", "| install libcryptsetup12 (2.4 or newer)"),
+    ],
+)
+def test_a_library_that_does_not_do_is_a_problem_and_this_one_is_none(tmp_path: Path, text: str, said: str) -> None:
+    """One with next to nothing is older than what luksctl stands on, and one with nothing is none at all."""
+    assert problem() is None
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    source, target = tmp_path / "old.c", tmp_path / "libold.so"
+    source.write_text(text)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(target), str(source)], check=True)
+    assert said in _run(_PROBLEM, str(target))
 
 
 def test_library_that_does_not_open_is_named_by_every_call() -> None:

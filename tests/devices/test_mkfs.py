@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from luksctl.devices import mkfs, programs
-from luksctl.devices.mkfs import MKFS_EXT4, MKFS_XFS, make_filesystem
+from luksctl.devices.mkfs import MKFS_EXT4, MKFS_XFS, make_filesystem, mkfs_problem
 from luksctl.devices.programs import Program, locate, run
 from luksctl.errors import DeviceError, NotBlank
 from luksctl.model.config import Filesystem
@@ -186,3 +186,21 @@ def test_progress_is_reported_until_the_end(monkeypatch: pytest.MonkeyPatch) -> 
     assert run(["/bin/sh", "-c", "echo a; sleep 0.2; echo b"], timeout_s=60, progress=heard.append) == "a\nb\n"
     assert heard
     assert heard == sorted(heard)
+
+
+@needs(MKFS_XFS)
+@needs(MKFS_EXT4)
+@pytest.mark.parametrize("filesystem", Filesystem)
+def test_a_missing_program_is_known_before_it_is_needed(
+    filesystem: Filesystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its package is named; where it is installed there is no problem."""
+    assert mkfs_problem(filesystem) is None
+
+    def missing(program: Program) -> str:
+        return locate(program, ("/nowhere",))
+
+    monkeypatch.setattr(mkfs, "locate", missing)
+    problem = mkfs_problem(filesystem)
+    assert problem is not None
+    assert problem.hint in ("apt-get install xfsprogs", "apt-get install e2fsprogs")
