@@ -5,6 +5,7 @@ Ends with 0, with 4 where a volume is locked, with 5 where something is not as c
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 
@@ -103,7 +104,9 @@ def _show_volume(volume: VolumeStatus, console: Console) -> None:
     if volume.copies is not None:
         console.say(f"  header copies: {volume.copies.state} ({copies_text(volume.copies)})")
     if volume.slots:
-        console.table(("  slot", "key", "kdf", "token", ""), [_slot_row(slot) for slot in volume.slots])
+        console.table(("  slot", "key", "changed", "kdf", "token", ""), [_slot_row(slot) for slot in volume.slots])
+    if volume.adopted is False:
+        console.say(f"  luksctl made none of these keyslots, and changes none (luksctl adopt {volume.volume})")
     if volume.talos is not None:
         console.say("  Talos: " + ("; ".join(volume.talos.objections) or "can open it"))
         if volume.talos.removes:
@@ -132,7 +135,9 @@ def _copy_text(copy: HeaderCopy | None) -> str:
 
 def _slot_row(slot: SlotStatus) -> tuple[str, ...]:
     keyslot = slot.keyslot
-    return f"  {keyslot.number}", slot.kind, kdf_of(keyslot), slot.token or "-", "opened it" if slot.opened_it else ""
+    changed = "-" if slot.changed_at is None else time.strftime("%Y-%m-%d", time.gmtime(slot.changed_at))
+    opened_it = "opened it" if slot.opened_it else ""
+    return f"  {keyslot.number}", slot.kind, changed, kdf_of(keyslot), slot.token or "-", opened_it
 
 
 def kdf_of(keyslot: Keyslot) -> str:

@@ -63,6 +63,7 @@ def _volume(volume: VolumeStatus) -> dict[str, object]:
         "mounted": volume.mounted,
         "headerUUID": observed.header.uuid if isinstance(observed, Luks2) else None,
         "headerCopies": None if volume.copies is None else _copies(volume.copies),
+        "adopted": volume.adopted,
         "slots": [_slot(slot) for slot in volume.slots],
         "talos": None
         if volume.talos is None
@@ -96,6 +97,7 @@ def _slot(slot: SlotStatus) -> dict[str, object]:
         "kind": slot.kind,
         "openedIt": slot.opened_it,
         "token": slot.token,
+        "changedAt": slot.changed_at,
         "kdf": {
             "type": keyslot.kdf,
             "time": keyslot.time,

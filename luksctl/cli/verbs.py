@@ -85,6 +85,22 @@ VERBS: Final = (
         _FLOW,
     ),
     Verb(
+        "sync",
+        Group.KEYS,
+        "sync",
+        "make the keyslots those of the config, on a running node",
+        "keyslots of ours that the config dropped, and with prune those of others; never the last one that was proven",
+        (2, 3, 4, 5, 6, 8, 9, 10, 11),
+    ),
+    Verb(
+        "adopt",
+        Group.KEYS,
+        "adopt",
+        "take over a volume that Talos or cryptsetup made",
+        "nothing; notes in the header which keyslots the config's keys open",
+        (2, 3, 4, 6, 9, 10, 11),
+    ),
+    Verb(
         "meta",
         Group.KEYS,
         "meta",

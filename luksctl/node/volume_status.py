@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from luksctl.errors import Degraded, Locked, LuksctlError, Maintenance
 from luksctl.hints import Final
+from luksctl.model.bookkeeping import Bookkeeping, Purpose
 from luksctl.model.config import KeyKind
 from luksctl.model.header import Copies, HeaderCopies, Keyslot, LuksHeader
 from luksctl.model.observed import Ambiguous, Blank, FilesystemFound, Luks2, Mapping, Missing, Observed, Unfinished
@@ -17,21 +18,29 @@ from luksctl.node.node import Node
 from luksctl.node.preview import Preview
 from luksctl.node.report import Report, VolumeState, read_report
 from luksctl.node.units import mount_unit
+from luksctl.reconcile.books import unverified
 from luksctl.value import frozen
 
 UNMANAGED: Final = "unmanaged"
 UNKNOWN: Final = "unknown"
+DROPPED: Final = "no longer configured"
+RECOVERY: Final = "recovery"
 WELL: Final = 0
 
 
 @frozen
 class SlotStatus:
-    """One keyslot. `kind` is the configured kind, `unmanaged`, or `unknown` where no config is at hand."""
+    """One keyslot. `kind` is the configured kind, `unmanaged`, or `unknown` where no config is at hand.
+
+    `changed_at` is when its key was last changed, in seconds since 1970, by the volume's own bookkeeping: as nobody
+    opened the volume to check that, it tells people, and decides nothing.
+    """
 
     keyslot: Keyslot
     kind: str
     opened_it: bool
     token: str | None
+    changed_at: int | None = None
 
 
 @frozen
@@ -60,6 +69,11 @@ class VolumeStatus:
     findings: tuple[str, ...] = ()
     hint: str | None = None
     code: int = WELL
+
+    @property
+    def adopted(self) -> bool | None:
+        """Tell whether luksctl manages the keyslots of a LUKS2 volume, as far as the header says; None for others."""
+        return None if not isinstance(self.observed, Luks2) else unverified(self.observed.header) is not None
 
     @property
     def device(self) -> Device | None:
@@ -92,6 +106,7 @@ def volume_status(node: Node, seen: Preview) -> VolumeStatus:
     findings = (
         *_plan_findings(seen),
         *_header_findings(observed),
+        *_sync_findings(observed, report),
         *_key_findings(node, seen),
         *_mount_findings(observed, mount_point, source, mounted=mounted),
     )
@@ -143,10 +158,27 @@ def _configured(seen: Preview) -> dict[int, KeyKind] | None:
 
 def _slots(header: LuksHeader, seen: Preview, opened_slot: int | None) -> Iterator[SlotStatus]:
     configured = _configured(seen)
+    books = unverified(header) or Bookkeeping()
     for slot in header.keyslots:
-        token = header.token(slot.number)
-        kind = UNKNOWN if configured is None else configured.get(slot.number, UNMANAGED)
-        yield SlotStatus(slot, str(kind), slot.number == opened_slot, None if token is None else token.type)
+        token, note = header.token(slot.number), books.note(slot.number)
+        yield SlotStatus(
+            slot,
+            _kind(slot.number, configured, books),
+            slot.number == opened_slot,
+            None if token is None else token.type,
+            None if note is None else note.changed_at,
+        )
+
+
+def _kind(slot: int, configured: dict[int, KeyKind] | None, books: Bookkeeping) -> str:
+    note = books.note(slot)
+    if note is not None and note.purpose is Purpose.RECOVERY:
+        return RECOVERY
+    if configured is None:
+        return UNKNOWN
+    if slot in configured:
+        return str(configured[slot])
+    return DROPPED if books.knows(slot) else UNMANAGED
 
 
 def _removed_by_talos(header: LuksHeader, seen: Preview) -> tuple[int, ...]:
@@ -162,6 +194,11 @@ def _plan_findings(seen: Preview) -> Iterator[str]:
     pending = [step for step in seen.plan.steps if not isinstance(step, OpenVolume)]
     if pending:
         yield f"{len(pending)} step{'s' if len(pending) > 1 else ''} to do, see luksctl plan"
+
+
+def _sync_findings(observed: Observed | None, report: Report | None) -> Iterator[str]:
+    if isinstance(observed, Luks2) and report is not None and report.in_sync is False:
+        yield "the keyslots are not those of the config (luksctl sync)"
 
 
 def _header_findings(observed: Observed | None) -> Iterator[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from luksctl.errors import (
     DeviceError,
+    KdfOutOfMemory,
     KeyRejected,
     LuksctlError,
     NotConverged,
@@ -223,7 +224,10 @@ class Run:
         if header.keyslot(step.slot) is not None:
             return Done(step, slot=step.slot, skipped="the keyslot is in use")
         self._remove_provider_token(step.device, header, step.slot)
-        self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._keyring.volume_key, step.kdf)
+        try:
+            self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._keyring.volume_key, step.kdf)
+        except KdfOutOfMemory as error:
+            return Done(step, slot=step.slot, skipped=error.cause)
         return Done(step, slot=step.slot)
 
     def _write_token(self, step: WriteToken) -> Done:
@@ -240,7 +244,7 @@ class Run:
             return Done(step, slot=number, skipped="its key could not be made")
         try:
             self._try(step.device, key, number)
-        except (ProviderUnavailable, KeyRejected, TokenInvalid) as error:
+        except (ProviderUnavailable, KeyRejected, TokenInvalid, KdfOutOfMemory) as error:
             self._keyring.failures.add(key, error)
             if step.required:
                 raise self._keyring.failures.combined("was proven") from error
@@ -250,7 +254,7 @@ class Run:
     def _take_key(self, step: TakeKey) -> Done:
         try:
             self._try(step.device, step.key, step.slot)
-        except (ProviderUnavailable, KeyRejected, TokenInvalid) as error:
+        except (ProviderUnavailable, KeyRejected, TokenInvalid, KdfOutOfMemory) as error:
             self._keyring.failures.add(step.key, error)
             return Done(step, slot=step.slot, skipped=error.cause)
         token = self._header(step.device).token(step.slot)

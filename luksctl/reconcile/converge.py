@@ -126,7 +126,31 @@ class Session:
         step = ProveAnyKey(self._desired.volume, found.device, self._desired.encryption, self._desired.fallback)
         yield from self._run(found.header).take_all((step,))
 
-    def compare(self, *, adopting: bool = False) -> SyncPlan:
+    @property
+    def adopted(self) -> bool:
+        """Tell whether the header has bookkeeping that this run's volume key vouches for."""
+        from luksctl.reconcile.books import verified  # noqa: PLC0415  # no boot asks, and its start is timed
+
+        header = self._luks2().header
+        return verified(header, self._keyring.mac(header.uuid))[0] is not None
+
+    def adopt(self) -> Iterator[Done]:
+        """Yield the steps that make a volume of others one of ours: the slots that configured keys open are noted.
+
+        Every configured key is tried at its slot. Refused where none opens its own; nothing to do where it is ours.
+        """
+        from luksctl.reconcile.inspect import Inspector  # noqa: PLC0415  # as adopted
+        from luksctl.reconcile.plan_sync import plan_adoption  # noqa: PLC0415
+
+        yield from self.unlock()
+        if self.adopted or self._desired.encryption is None:
+            return
+        found = self._luks2()
+        inspector = Inspector(self._ports, self._keyring, found.device, found.header)
+        inspection = inspector.inspect(self._desired.encryption, adopting=True)
+        yield from self._run(None).take_all(plan_adoption(self._desired, found.device, found.header, inspection))
+
+    def compare(self) -> SyncPlan:
         """Say what is to do for the keyslots, with the keys of this run; writes nothing."""
         # Not at the top: first the key, which may take long; the start of a boot is timed.
         from luksctl.reconcile.inspect import Inspector  # noqa: PLC0415
@@ -137,7 +161,7 @@ class Session:
         if encryption is None:
             return SyncPlan()
         inspector = Inspector(self._ports, self._keyring, found.device, found.header)
-        inspection = inspector.inspect(encryption, adopting=adopting)
+        inspection = inspector.inspect(encryption)
         return plan_sync(self._desired, found.device, found.header, inspection, self._ports.meta.load())
 
     def _luks2(self) -> Luks2:

@@ -107,7 +107,8 @@ class Inspector:
         note, digest, number = books.note(slot.key.slot), slot.digest, slot.key.slot
         if note is None or digest is None:
             return False
-        if slot.key.kind in KINDS_WITH_TOKEN:
+        # Its token says all about a key of such a kind, unless STATE's salt is behind it, too.
+        if slot.key.kind in KINDS_WITH_TOKEN and not slot.key.lock_to_state:
             if note.token_fingerprint is None or slot.token is None:
                 return False
             return self._mac.equal(self._mac.of_token(number, digest, slot.token), note.token_fingerprint)

@@ -6,6 +6,7 @@ nobody wants any more are removed. A slot is removed only where another one was 
 
 from __future__ import annotations
 
+from luksctl.errors import Refused
 from luksctl.hints import Final
 from luksctl.model.bookkeeping import MAX_KEYS_WITH_BOOKKEEPING, TOKEN_TYPE, Bookkeeping, Purpose
 from luksctl.model.config import (
@@ -94,6 +95,20 @@ def plan_sync(
     every = [*before, *(step for change in changes for step in change)]
     proven = any(entry.state is KeyState.PROVEN for entry in found.findings)
     return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems))
+
+
+def plan_adoption(
+    desired: DesiredVolume, device: Device, header: LuksHeader, found: Inspection
+) -> tuple[RecordKeyslots, ...]:
+    """Return the one step that makes a volume ours; Refused where no configured key opens its own slot."""
+    encryption = desired.encryption
+    token = None if encryption is None else bookkeeping_token(encryption, header.tokens)
+    if token is None:
+        raise Refused("there is no token id left to note keyslots in", hint="fewer keys in the config, or fewer tokens")
+    opened = tuple(entry.key for entry in found.findings if entry.state is KeyState.PROVEN)
+    if not opened:
+        raise Refused("no configured key opens the keyslot of its number", hint="luksctl status, luksctl check")
+    return (RecordKeyslots(desired.volume, device, opened, token),)
 
 
 @frozen

@@ -1,0 +1,131 @@
+"""Make the keyslots of this node those of its config, on demand: `luksctl sync`; take over volumes of others: `adopt`.
+
+Both work on a running node with the volumes open: the kernel gives no volume key back, so a configured key is recovered
+anew, one key derivation for each volume. Where none can be, nothing is written.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from luksctl.errors import Degraded, Locked, LuksctlError, Refused
+from luksctl.model.config import STATE, MachineConfig
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.observed import Luks2
+from luksctl.model.step import Done, Step
+from luksctl.node.boot import earlier_keys, state_wish
+from luksctl.node.config_view import config_view
+from luksctl.node.expected import expecting
+from luksctl.node.node import Node
+from luksctl.node.report import read_report, write_report
+from luksctl.node.sources import forget_previous, previous_configs, state_directory
+from luksctl.reconcile.converge import Session, look, session
+from luksctl.reconcile.desire import desire
+from luksctl.value import frozen, replace
+
+
+@frozen
+class Synced:
+    """One volume: the steps taken, or those that would be; what could not be brought in sync, and whether it is now."""
+
+    volume: str
+    in_sync: bool
+    taken: tuple[Done, ...] = ()
+    planned: tuple[Step, ...] = ()
+    problems: tuple[str, ...] = ()
+    adopted: bool = True
+
+
+def sync(node: Node, volumes: tuple[str, ...], *, dry_run: bool = False) -> tuple[Synced, ...]:
+    """Bring the keyslots of `volumes` in sync with the config that rules, or say what that would take.
+
+    Locked or ProviderUnavailable where no key of a volume can be recovered: nothing was written to that one. Volumes
+    that are plain are left out. Cut: each step says what is on disk then; the next boot, or sync, goes on.
+    """
+    config = ruling_config(node)
+    found = [synced for volume in volumes if (synced := _sync(node, config, volume, dry_run=dry_run)) is not None]
+    directory = state_directory(node)
+    if directory is not None and not dry_run and all(synced.in_sync for synced in found) and len(found) == len(volumes):
+        forget_previous(directory)
+    return tuple(found)
+
+
+def adopt(node: Node, volume: str) -> Synced:
+    """Take over a volume that Talos or cryptsetup made: slots that configured keys open are noted as ours, no more.
+
+    Every configured key is tried at its slot. Refused where none opens its own. Cut: nothing noted, or all of it.
+    """
+    wanted = wish(node, ruling_config(node), volume)
+    taken: list[Done] = []
+    with _session(node, wanted) as running:
+        for done in running.adopt():
+            taken.append(done)
+            node.announce(done)
+        left = running.compare()
+    return Synced(volume, left.in_sync, tuple(taken), left.steps, left.problems)
+
+
+def ruling_config(node: Node) -> MachineConfig:
+    """Return the config by which the node runs; ConfigError where it is wrong, Locked where there is none."""
+    view = config_view(node)
+    if view.problem is not None:
+        raise view.problem
+    if view.ruling is None:
+        raise Locked("no machine config is at hand", hint="luksctl status")
+    return view.ruling
+
+
+def wish(node: Node, config: MachineConfig, volume: str) -> DesiredVolume:
+    """Return what `config` wants of the keyslots of `volume`, with the key lists it had before to fall back to."""
+    directory = state_directory(node)
+    if volume == STATE and directory is not None:
+        return expecting(node.paths, state_wish(node, config))
+    wanted = desire(volume, config, memory_kib=node.system.memory_kib(), format_refusal="sync formats nothing")
+    before = () if directory is None else previous_configs(directory)
+    return expecting(node.paths, replace(wanted, sync=True, fallback=earlier_keys(volume, config, before)))
+
+
+def _sync(node: Node, config: MachineConfig, volume: str, *, dry_run: bool) -> Synced | None:
+    wanted = wish(node, config, volume)
+    found = look(wanted, node.settings.volume(volume), node.ports)
+    if found.plan.refusal is not None:
+        raise found.plan.refusal
+    if not isinstance(found.observed, Luks2):
+        return None
+    with _session(node, wanted) as running:
+        for done in running.unlock():
+            node.announce(done)
+        before = running.compare()
+        if dry_run or before.in_sync:
+            _note(node, volume, in_sync=before.in_sync)
+            return Synced(volume, before.in_sync, (), before.steps, before.problems, running.adopted)
+        return _take(node, volume, running)
+
+
+def _take(node: Node, volume: str, running: Session) -> Synced:
+    taken: list[Done] = []
+    problems: tuple[str, ...] = ()
+    try:
+        for done in running.sync():
+            taken.append(done)
+            node.announce(done)
+    except Degraded as error:
+        problems = (error.cause,)
+    except LuksctlError:
+        _note(node, volume, in_sync=False)
+        raise
+    _note(node, volume, in_sync=not problems)
+    return Synced(volume, not problems, tuple(taken), (), problems, running.adopted)
+
+
+def _note(node: Node, volume: str, *, in_sync: bool) -> None:
+    report = read_report(node, volume)
+    if report is not None and report.in_sync != in_sync:
+        write_report(node, replace(report, in_sync=in_sync))
+
+
+def _session(node: Node, wanted: DesiredVolume) -> AbstractContextManager[Session]:
+    if wanted.encryption is None:
+        hint = "add its keys to the config"
+        raise Refused("the config asks for no encryption of it", volume=wanted.volume, hint=hint)
+    return session(wanted, node.settings.volume(wanted.volume), node.ports)
