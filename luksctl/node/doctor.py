@@ -52,7 +52,8 @@ VOLUME_PROBES: Final[tuple[VolumeProbe, ...]] = (
     doctor_volume.missing_mkfs,
     doctor_volume.fighting_tables,
     doctor_volume.units_of_volume,
-    doctor_keys.unmanaged_slots,
+    doctor_keys.slots_nobody_configured,
+    doctor_keys.out_of_sync,
     doctor_keys.stray_tokens,
     doctor_keys.not_proven_for_long,
 )

@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 from luksctl.errors import Busy
 from luksctl.hints import Final
+from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.observed import Luks2
 from luksctl.node.check import Outcome, cost_problem
 from luksctl.node.checked import slot_digest, timestamp
 from luksctl.node.finding import Finding, NodeFacts, VolumeFacts, Weight
+from luksctl.reconcile.books import unverified
 from luksctl.units import KIB, format_size
 from luksctl.value import replace
 
 # Their keys are kept in a token.
 _WITH_TOKEN: Final = frozenset({KeyKind.KMS, KeyKind.TPM})
-# Our own bookkeeping, which belongs to no keyslot.
-_BOOKKEEPING: Final = "luksctl"
 _DAY_S: Final = 86400
 # The timer runs once a day: a week without a proof is more than a node that was off for a few days.
 STALE_AFTER_S: Final = 7 * _DAY_S
@@ -73,15 +73,29 @@ def tried_now(facts: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
         yield Finding(Weight.NOTE, f"its keys could not be tried to the end: {busy.cause}", busy.hint)
 
 
-def unmanaged_slots(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
-    """Find keyslots that no configured key is for."""
+def slots_nobody_configured(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
+    """Find keyslots that no configured key is for, but for recovery keys, which never are in a config.
+
+    Whose they are, the header's bookkeeping says, and nobody opened the volume to verify it: it tells, and no more.
+    """
     if volume.header is None or volume.seen.desired is None or volume.seen.desired.encryption is None:
         return
     configured = {key.slot for key in volume.seen.desired.encryption.keys}
-    for slot in volume.header.keyslots:
-        if slot.number not in configured:
-            what = f"slot {slot.number} is no configured key's; whoever holds its key opens the volume"
-            yield Finding(Weight.NOTE, what, f"luksctl status {volume.name}", slot=slot.number)
+    books = unverified(volume.header) or Bookkeeping()
+    for number in (slot.number for slot in volume.header.keyslots if slot.number not in configured):
+        note = books.note(number)
+        if note is None and not books.announced(number):
+            what = f"slot {number} is no configured key's; whoever holds its key opens the volume"
+            yield Finding(Weight.NOTE, what, f"luksctl status {volume.name}", slot=number)
+        elif note is None or note.purpose is Purpose.CONFIG:
+            what = f"slot {number} is left of a change that did not end, and its key still opens the volume"
+            yield Finding(Weight.RISK, what, f"luksctl sync {volume.name}", slot=number)
+
+
+def out_of_sync(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
+    """Find keyslots that are not those of the config, as the last boot or sync saw it."""
+    if volume.luks is not None and volume.report is not None and volume.report.in_sync is False:
+        yield Finding(Weight.RISK, "its keyslots were not made those of the config", f"luksctl sync {volume.name}")
 
 
 def stray_tokens(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
@@ -90,7 +104,7 @@ def stray_tokens(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
     if header is None:
         return
     for token in header.tokens:
-        if token.type != _BOOKKEEPING and not any(header.keyslot(slot) for slot in token.keyslots):
+        if token.type != TOKEN_TYPE and not any(header.keyslot(slot) for slot in token.keyslots):
             what = f"token {token.number} ({token.type}) belongs to no keyslot, and opens nothing"
             device = "DEVICE" if volume.device is None else volume.device.path
             fix = f"cryptsetup token remove --token-id {token.number} {device}"
