@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 from nodes import NODE_ID, config, encrypted, mounted_from, property_of, quick, report, status
@@ -78,12 +79,21 @@ def test_installed_and_enabled_node_boots_by_itself_until_disabled(
     services = [f"luksctl-{what}@{volume}.service" for what in ("open", "retry") for volume in (STATE, EPHEMERAL)]
     mounts = [name for name in units if name.endswith(".mount") and "/" not in name]
     assert mounts == ["system-ephemeral.mount", "system-state.mount"]
-    verified = node.run("systemd-analyze", "verify", *services, *mounts)
+    checks = ["luksctl-check.service", "luksctl-check.timer"]
+    verified = node.run("systemd-analyze", "verify", *services, *mounts, *checks)
     assert (verified.status, verified.stdout, verified.stderr) == (0, "", ""), verified
+
+    assert property_of(node, "luksctl-check.timer", "ActiveState") == "active"
+    node.check("systemctl", "start", "luksctl-check.service")
+    proven = json.loads(node.read_file("/system/state/checked.json"))["slots"]
+    assert [(slot["volume"], slot["outcome"]) for slot in proven] == [(STATE, "works"), (EPHEMERAL, "works")]
+    healthy = node.run("luksctl", "doctor")
+    assert (healthy.status, "nothing is wrong" in healthy.stdout) == (0, True), healthy
 
     node.check("systemctl", "stop", *mounts)
     assert node.run("touch /system/ephemeral/stray").status != 0
     node.check("luksctl", "disable")
     assert units_of_luksctl(node) == []
+    assert property_of(node, "luksctl-check.timer", "ActiveState") == "inactive"
     node.check("touch", "/system/ephemeral/ordinary")
     assert node.run("systemctl", "start", "system-state.mount").status != 0
