@@ -16,12 +16,12 @@ STATE_OWN = "/system/state/config.yaml"
 
 SPARE = "slot: 1, static: {passphrase: the spare key of STATE}"
 WRONG = "slot: 1, static: {passphrase: opens nothing here}"
-NEVER_ADDED = "slot: 5, static: {passphrase: nobody added this key}"
+NEVER_MADE = "slot: 5, kms: {endpoint: 'https://kms.invalid:4050'}"
 
 FIRST = quick(config(encrypted("STATE", NODE_ID, SPARE), encrypted("EPHEMERAL", NODE_ID)))
 ETC_OPENS_STATE = quick(config(encrypted("STATE", SPARE), encrypted("EPHEMERAL", WRONG)))
 ETC_OPENS_NOTHING = quick(config(encrypted("STATE", WRONG), encrypted("EPHEMERAL", WRONG)))
-OWN_UNPROVEN = quick(config(encrypted("STATE", NEVER_ADDED), encrypted("EPHEMERAL", NODE_ID)))
+OWN_UNPROVEN = quick(config(encrypted("STATE", NEVER_MADE), encrypted("EPHEMERAL", NODE_ID)))
 OWN_PROVEN = quick(config(encrypted("STATE", SPARE, NODE_ID), encrypted("EPHEMERAL", NODE_ID)))
 TAG_9_NODE_ID = '{"EncryptionProvider":"luks2","EncryptionKeys":[{"KeyNodeID":{},"KeySlot":0}]}'
 
@@ -32,6 +32,12 @@ def keys_in_meta(disk: Disk) -> tuple[int, ...]:
     found = meta_facts(disk.read(meta.offset_bytes, meta.size_bytes)).state_encryption
     assert found is not None
     return tuple(key.slot for key in found.keys)
+
+
+def slots_of(machine: Machine, volume: str) -> list[int]:
+    """Return the keyslots that the volume has."""
+    shown = next(each["slots"] for each in status(machine)["volumes"] if each["volume"] == volume)
+    return [slot["slot"] for slot in shown]
 
 
 def notes(machine: Machine, volume: str) -> str:
@@ -53,7 +59,7 @@ def test_states_own_config_wins_and_meta_follows_proven_keys(
     stage.boot()
     stage.assert_both_mounted()
 
-    # Three configs that differ. /etc's opens STATE and not EPHEMERAL; no key of STATE's own is on STATE.
+    # Three configs that differ. /etc's opens STATE and not EPHEMERAL; no key of STATE's own is on STATE, or can be made.
     node.check("luksctl", "meta", "write", "9", TAG_9_NODE_ID, "--yes")
     node.write_file(STATE_OWN, OWN_UNPROVEN, mode=0o600)
     node.write_file(CONFIG_PATH, ETC_OPENS_STATE)
@@ -66,7 +72,8 @@ def test_states_own_config_wins_and_meta_follows_proven_keys(
     assert report(node, "EPHEMERAL")["config_source"] == STATE_OWN
     said = notes(node, "EPHEMERAL")
     assert f"{CONFIG_PATH} differs from STATE's own config and was ignored" in said
-    assert "META keeps the old key list of STATE" in said
+    assert "STATE does not follow the config" in said
+    assert slots_of(node, "STATE") == [0, 1]
     assert node.read_file(STATE_OWN) == OWN_UNPROVEN.encode()
 
     # Now STATE's own config lists keys of STATE, and only META's opens it: META follows.

@@ -30,6 +30,7 @@ from luksctl.model.step import (
     AnnounceKeyslot,
     CloseVolume,
     ConcludeFormat,
+    DisownKeyslot,
     Done,
     EraseHead,
     FinishVolume,
@@ -71,11 +72,20 @@ def apply(plan: Plan, ports: Ports, seen: LuksHeader | None = None) -> Iterator[
 class Run:
     """One run over one volume: takes steps, and knows what the earlier ones came to.
 
-    `seen` is the header that was looked at, if there was one: it says which keyslots are tried first.
+    `seen` is the header that was looked at, if there was one: it says which keyslots are tried first. `configured` are
+    the keys that the volume is to keep: only where one of them was proven, others are removed.
     """
 
-    def __init__(self, volume: str, ports: Ports, keyring: Keyring, seen: LuksHeader | None) -> None:
+    def __init__(
+        self,
+        volume: str,
+        ports: Ports,
+        keyring: Keyring,
+        seen: LuksHeader | None = None,
+        configured: VolumeEncryption | None = None,
+    ) -> None:
         self._ports = ports
+        self._configured = configured
         self._volume = volume
         self._keyring = keyring
         self._seen = seen
@@ -161,12 +171,14 @@ class Run:
                     return Done(step, slot=slot, skipped="its key could not be made")
                 self._books(device).announce(self._header(device), slot, serves, token)
                 return Done(step, slot=slot)
-            case RecordKeyslots(_, device, keys, token):
-                noted = self._books(device).record(self._header(device), keys, token)
+            case RecordKeyslots(_, device, keys, token, recovery):
+                noted = self._books(device).record(self._header(device), keys, token, recovery=recovery)
                 named = ", ".join(f"slot {slot}" for slot in noted)
                 return Done(step, named, skipped=None if noted else "none was proven")
             case ForgetKeyslots(_, device, slots, token):
                 self._books(device).forget(self._header(device), slots, token)
+            case DisownKeyslot(_, device, slot, token):
+                self._books(device).disown(self._header(device), slot, token)
             case RemoveKeyslot():
                 return self._remove(step)
             case WriteStateEncryption():
@@ -291,7 +303,7 @@ class Run:
             return Done(step, slot=step.slot, skipped="it is gone already")
         if step.needs is not None and not self._keyring.proven_with(step.needs, step.key):
             return Done(step, slot=step.slot, skipped=f"slot {step.needs} was not proven in this run")
-        if not any(number != step.slot and header.keyslot(number) for number in self._keyring.proofs):
+        if not self._another_is_proven(header, step.slot):
             return Done(step, slot=step.slot, skipped="no other keyslot was proven in this run")
         if self._meta_behind and step.volume == STATE:
             return Done(step, slot=step.slot, skipped="META does not name the new keys of STATE yet")
@@ -308,6 +320,11 @@ class Run:
         token = header.token(slot)
         if token is not None and token.type in PROVIDER_TOKEN_TYPES:
             self._ports.headers.remove_token(device, slot)
+
+    def _another_is_proven(self, header: LuksHeader, slot: int) -> bool:
+        """Tell whether a configured key opened another slot that is still there; without a wish, any key will do."""
+        others = [proof for number, proof in self._keyring.proofs.items() if number != slot and header.keyslot(number)]
+        return any(self._configured is None or proof.key in self._configured.keys for proof in others)
 
     def _expect_unchanged(self, step: RemoveKeyslot) -> None:
         """Raise Refused where the slot is not what this run looked at, or proved, before."""

@@ -56,8 +56,11 @@ class Books:
         """Note that a key for `serves` is about to be put into `slot`. Cut: as before, or announced."""
         self._write(header, token, self._read(header).with_underway(slot, serves))
 
-    def record(self, header: LuksHeader, keys: tuple[ConfiguredKey, ...], token: int) -> tuple[int, ...]:
+    def record(
+        self, header: LuksHeader, keys: tuple[ConfiguredKey, ...], token: int, *, recovery: bool = False
+    ) -> tuple[int, ...]:
         """Note the slots of `keys` that were proven in this run; return which. Cut: the old notes or new ones."""
+        purpose = Purpose.RECOVERY if recovery else Purpose.CONFIG
         proven = [key for key in keys if self._keyring.proven_with(key.slot, key)]
         books = self._read(header)
         now = int(time.time())
@@ -65,19 +68,24 @@ class Books:
             before = books.note(key.slot)
             unchanged = before is not None and not books.announced(key.slot) and not books.spares_of(key.slot)
             changed_at = before.changed_at if before is not None and unchanged else now
-            note = SlotNote(key.slot, Purpose.CONFIG, changed_at, fingerprint, of_token)
+            note = SlotNote(key.slot, purpose, changed_at, fingerprint, of_token)
             books = books.with_note(note, {slot.number for slot in header.keyslots})
         if proven:
             self._write(header, token, books)
         return tuple(key.slot for key in proven)
 
+    def disown(self, header: LuksHeader, slot: int, token: int) -> None:
+        """Note that `slot` is wanted no more. Cut: as before, or the next sync removes it."""
+        self._write(header, token, self._read(header).disowned(slot))
+
     def forget(self, header: LuksHeader, slots: tuple[int, ...], token: int) -> None:
         """Take out what is noted about `slots` that are gone; one that is still there stays noted."""
-        books = self._read(header)
+        before = books = self._read(header)
         for slot in slots:
             if header.keyslot(slot) is None:
                 books = books.without(slot)
-        self._write(header, token, books)
+        if books != before:
+            self._write(header, token, books)
 
     def _fingerprints(
         self, header: LuksHeader, keys: list[ConfiguredKey]

@@ -174,7 +174,7 @@ class Session:
         return look(self._desired, self._settings, self._ports)
 
     def _run(self, seen: LuksHeader | None) -> Run:
-        return Run(self._desired.volume, self._ports, self._keyring, seen)
+        return Run(self._desired.volume, self._ports, self._keyring, seen, self._desired.encryption)
 
 
 def _slots_of(planned: SyncPlan) -> tuple[int, ...]:
