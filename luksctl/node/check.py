@@ -32,6 +32,7 @@ from luksctl.node.checked import SlotRecord, note_checked, slot_digest
 from luksctl.node.node import Node
 from luksctl.node.preview import Preview, outlook, preview
 from luksctl.node.sources import state_directory
+from luksctl.reconcile.books import unverified
 from luksctl.reconcile.keys import try_key
 from luksctl.value import frozen, replace
 
@@ -183,7 +184,10 @@ def _try(node: Node, volume: str, key: ConfiguredKey, found: Luks2) -> KeyCheck:
     error = cost_problem(header, key.slot, found.device.path) or _failure(node, volume, key, found)
     if error is None:
         return result
-    return replace(result, outcome=_outcome(error), cause=error.cause, hint=error.hint)
+    books = unverified(header)
+    unfinished = books is not None and any(entry.serves == key.slot for entry in books.underway)
+    hint = f"luksctl sync {volume}" if unfinished and isinstance(error, KeyRejected) else error.hint
+    return replace(result, outcome=_outcome(error), cause=error.cause, hint=hint)
 
 
 def _failure(node: Node, volume: str, key: ConfiguredKey, found: Luks2) -> LuksctlError | None:

@@ -9,6 +9,7 @@ import pytest
 
 from luksctl.cryptsetup.device import Device
 from luksctl.devices.locks import volume_lock
+from luksctl.model.bookkeeping import Bookkeeping, Underway, encode
 from luksctl.model.config import EPHEMERAL, META, STATE, ConfiguredKey, Filesystem
 from luksctl.node.check import KeyCheck, NodeCheck, Outcome, check, check_volume
 from luksctl.node.checked import FILE_NAME, read_checked
@@ -62,6 +63,15 @@ def test_no_key_that_fits_is_locked(node: ImageNode) -> None:
     """Code 4, as a boot would end."""
     node.configure(document(STATE, static(0, "wrong"), static(1, "wrong")))
     assert _check(node).exit_code == 4
+
+
+def test_a_slot_whose_change_is_unfinished_is_to_be_synced(node: ImageNode) -> None:
+    """Its new key is in a spare until then, and its own slot holds the old one."""
+    books = Bookkeeping(1, underway=(Underway(31, 1),))
+    node.set_token(STATE, 30, encode(books, "0" * 64))
+    node.configure(document(STATE, static(0, "first"), static(1, "new")))
+    rejected = _check(node).volumes[0].keys[1]
+    assert (rejected.outcome, rejected.hint) == (Outcome.REJECTED, "luksctl sync STATE")
 
 
 def test_a_key_without_slot_is_not_tried(node: ImageNode) -> None:
