@@ -11,6 +11,7 @@ from luksctl.model.step import (
     CloseVolume,
     ConcludeFormat,
     Destroys,
+    DisownKeyslot,
     Done,
     EraseHead,
     FinishVolume,
@@ -47,7 +48,7 @@ def slot_of(step: Step) -> int | None:
             return step.key.slot
         case ProveKey():
             return step.key.slot if step.slot is None else step.slot
-        case AddKeyslot() | AnnounceKeyslot() | WriteToken() | TakeKey() | RemoveKeyslot():
+        case AddKeyslot() | AnnounceKeyslot() | WriteToken() | TakeKey() | RemoveKeyslot() | DisownKeyslot():
             return step.slot
         case _:
             return None
@@ -83,13 +84,16 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
             return f"open {where} with the {key.kind} key, fetched again"
         case TakeKey(_, _, key, slot):
             return f"open spare slot {slot} with the {key.kind} key that an interrupted change left there"
-        case RecordKeyslots(_, _, keys):
-            return f"note in the header, with fingerprints: slots {', '.join(str(key.slot) for key in keys)}"
+        case RecordKeyslots(_, _, keys, _, recovery):
+            what = "recovery keys in slots" if recovery else "slots"
+            return f"note in the header, with fingerprints: {what} {', '.join(str(key.slot) for key in keys)}"
         case RemoveKeyslot(_, _, slot, needs):
             condition = "another slot was proven" if needs is None else f"slot {needs} was proven"
             return f"destroy slot {slot}, if {condition}"
         case ForgetKeyslots(_, _, slots):
             return f"take the notes about slots {', '.join(map(str, slots))} out of the header"
+        case DisownKeyslot(_, _, slot):
+            return f"note in the header that slot {slot} is wanted no more"
         case ProveAnyKey(_, device, _):
             return f"open one slot of {device.path} with a configured key"
         case WriteStateEncryption(_, encryption):

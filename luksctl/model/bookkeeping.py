@@ -92,6 +92,10 @@ class Bookkeeping:
         kept = tuple(e for e in self.underway if e.serves != note.slot or (e.slot in present and e.slot != note.slot))
         return replace(self, notes=notes, underway=kept)
 
+    def disowned(self, slot: int) -> Bookkeeping:
+        """Return it with `slot` announced instead of noted: one that nobody configured is removed by the next sync."""
+        return self.without(slot).with_underway(slot, slot)
+
     def without(self, slot: int) -> Bookkeeping:
         """Return it without the note of `slot` and without announcements about it."""
         return replace(

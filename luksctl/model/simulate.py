@@ -18,6 +18,7 @@ from luksctl.model.step import (
     AnnounceKeyslot,
     CloseVolume,
     ConcludeFormat,
+    DisownKeyslot,
     EraseHead,
     FinishVolume,
     ForgetKeyslots,
@@ -56,11 +57,14 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             return world
         case AnnounceKeyslot(_, _, slot, serves, token):
             return _with_header(world, _noting(_header(world), token, lambda books: books.with_underway(slot, serves)))
-        case RecordKeyslots(_, _, keys, token):
-            notes = tuple(SlotNote(key.slot, Purpose.CONFIG, 0) for key in keys)
+        case RecordKeyslots(_, _, keys, token, recovery):
+            purpose = Purpose.RECOVERY if recovery else Purpose.CONFIG
+            notes = tuple(SlotNote(key.slot, purpose, 0) for key in keys)
             return _with_header(world, _noting(_header(world), token, lambda books: _with_notes(books, notes)))
         case ForgetKeyslots(_, _, slots, token):
             return _with_header(world, _noting(_header(world), token, lambda books: _without(books, slots)))
+        case DisownKeyslot(_, _, slot, token):
+            return _with_header(world, _noting(_header(world), token, lambda books: books.disowned(slot)))
         case RemoveKeyslot(_, _, slot):
             kept = tuple(keyslot for keyslot in _header(world).keyslots if keyslot.number != slot)
             return _with_header(world, replace(_header(world), keyslots=kept))

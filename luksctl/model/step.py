@@ -184,13 +184,15 @@ class ProveAnyKey:
 class RecordKeyslots:
     """Note the keyslots of `keys` as ours, with their fingerprints, as far as they were proven in this run.
 
-    Cut: the old bookkeeping or the new one; without a note, the next run tries the slot once and notes it then.
+    `recovery` notes them as recovery keys, which stay without being in the config. Cut: the old bookkeeping or the new
+    one; without a note, the next run tries a configured slot once and notes it then, and removes a recovery key.
     """
 
     volume: str
     device: Device
     keys: tuple[ConfiguredKey, ...]
     token: int
+    recovery: bool = False
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
@@ -218,6 +220,20 @@ class ForgetKeyslots:
     volume: str
     device: Device
     slots: tuple[int, ...]
+    token: int
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class DisownKeyslot:
+    """Note in the header that a slot of ours is wanted no more, before it is removed.
+
+    Cut: as before, or the next run removes the slot: one whose removal was cut short is never taken for a good one.
+    """
+
+    volume: str
+    device: Device
+    slot: int
     token: int
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
@@ -308,6 +324,7 @@ Step = (
     | RecordKeyslots
     | RemoveKeyslot
     | ForgetKeyslots
+    | DisownKeyslot
     | WriteStateEncryption
     | RepairHeader
     | OpenVolume

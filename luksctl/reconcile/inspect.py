@@ -10,7 +10,7 @@ from luksctl.errors import (
     SlotPassphraseRejected,
     TokenInvalid,
 )
-from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping
+from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose
 from luksctl.model.config import ConfiguredKey, VolumeEncryption
 from luksctl.model.header import PROVIDER_TOKEN_TYPES, LuksHeader
 from luksctl.model.inspection import Inspection, KeyFinding, KeyState
@@ -68,6 +68,10 @@ class Inspector:
             return KeyFinding(key, KeyState.BLOCKED, problem=f"token {key.slot} belongs to {foreign}")
         if slot.digest is None:
             return KeyFinding(key, KeyState.MISSING)
+        note = books.note(key.slot)
+        if note is not None and note.purpose is Purpose.RECOVERY:
+            problem = f"the keyslot holds a recovery key (luksctl recovery remove --slot {key.slot}, or another slot)"
+            return KeyFinding(key, KeyState.BLOCKED, problem=problem)
         if self._keyring.proven_with(key.slot, key):
             return KeyFinding(key, KeyState.PROVEN, noted=self._noted_as_proven(books, slot))
         try:
