@@ -79,6 +79,7 @@ class Node:
                     target.truncate(size_bytes)
         self.boot = Boot()
         self.bounds = DEFAULT_BOUNDS
+        self.kdf_runs: list[int] = []
         volumes = ((META, VolumeSettings(ByImage(str(self.meta)))), (STATE, VolumeSettings(ByImage(str(self.state)))))
         self.settings = Settings(volumes)
         self._roots = Roots(*(str(directory / name) for name in ("sys", "proc", "dev", "run")))
@@ -148,6 +149,16 @@ class _Headers(LuksHeaders):
         with volume_key.view() as view:
             opened_with = hashlib.sha256(view).hexdigest()
         self._node.boot = Boot(Mapping(mapped_name, f"/dev/mapper/{mapped_name}", device.path), opened_with)
+
+    def test_key(self, device: Device, slot: int, key: Secret) -> None:
+        """Count one key derivation."""
+        self._node.kdf_runs.append(slot)
+        super().test_key(device, slot, key)
+
+    def volume_key(self, device: Device, slot: int, key: Secret) -> Secret:
+        """Count one key derivation."""
+        self._node.kdf_runs.append(slot)
+        return super().volume_key(device, slot, key)
 
     def deactivate(self, mapped_name: str) -> None:  # noqa: ARG002  # there is one
         """Forget the mapping."""
