@@ -77,11 +77,19 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
             node.announce(done)
         if any(isinstance(done.step, OpenVolume) for done in steps):
             keyslots = _keyslots(node, running, steps, sync=desired.sync)
-    observed = look(desired, settings, node.ports).observed
-    notes = _findings(steps) if keyslots is None else keyslots.problems
-    report = Report(desired.volume, VolumeState.OPEN, config_source=wish.source, notes=notes)
+    report = publish(node, wish, steps)
     if keyslots is not None:
-        report = replace(report, in_sync=keyslots.in_sync)
+        report = replace(report, notes=keyslots.problems, in_sync=keyslots.in_sync)
+    if _used_node_id(steps, desired):
+        report = replace(report, notes=(*report.notes, *_note_machine(node)))
+    return report
+
+
+def publish(node: Node, wish: Wish, steps: Sequence[Done]) -> Report:
+    """Point the link of the volume that `steps` opened at it, and return the report; Refused where it is not open."""
+    desired = wish.desired
+    observed = look(desired, node.settings.volume(desired.volume), node.ports).observed
+    report = Report(desired.volume, VolumeState.OPEN, config_source=wish.source, notes=_findings(steps))
     opened = next((done for done in reversed(steps) if isinstance(done.step, OpenVolume)), None)
     if opened is not None:
         report = replace(report, opened_by=opened.detail, slot=opened.slot)
@@ -94,8 +102,6 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
             report = replace(report, state=VolumeState.PLAIN, device=device.path)
         case _:
             raise Refused(f"{type(observed).__name__} after converging", volume=desired.volume)
-    if _used_node_id(steps, desired):
-        report = replace(report, notes=(*report.notes, *_note_machine(node)))
     return report
 
 
