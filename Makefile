@@ -65,7 +65,7 @@ vm-test: venv vm-packages ## vm-tests/: stories in virtual machines, with dm-cry
 .PHONY: faults
 faults: venv vm-packages ## every power cut that make vm-test takes a sample of (SEED=… chooses which)
 	$(say) 'power cuts in virtual machines, all of them'
-	@FAULTS=all $(pytest) vm-tests/test_power_cut_state.py vm-tests/test_power_cut_ephemeral.py -v -n $(GUESTS) --dist loadfile $(ARGS)
+	@FAULTS=all $(pytest) vm-tests/test_power_cuts.py -v -n $(GUESTS) --dist load $(ARGS)
 
 .PHONY: bench
 bench: venv ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some

@@ -1,4 +1,4 @@
-"""A first boot with every write of its disk written down, and where in that log each step of its plans ended."""
+"""A first boot and a rotation, every write of the disk written down, and where in that log each step ended."""
 
 from __future__ import annotations
 
@@ -23,10 +23,21 @@ CONFIG = (
 )
 DISK_MIB = 192
 
-# Runs one stage of the boot, and after each step waits until the rig has noted how far the disk's write log got.
+# The only key of STATE is replaced in its slot; EPHEMERAL's is replaced by one in another slot.
+ROTATED = (
+    config(encrypted("STATE", "slot: 0, static: {passphrase: rotated}"), encrypted("EPHEMERAL", "slot: 1, nodeID: {}"))
+    .replace("32MiB", "32KiB")
+    .replace("kdf:", "filesystems: {EPHEMERAL: ext4}\nkdf:")
+)
+ROTATED_PATH = "/root/rotated.yaml"
+
+# Runs one stage of the boot, or applies a config, and after each step waits until the rig has noted how far the disk's
+# write log got.
 DRIVER = """
 import json, os, sys, time
 sys.path.insert(0, "/opt/luksctl")
+from luksctl.config.documents import parse_machine_config
+from luksctl.node.apply_config import apply_config
 from luksctl.node.boot import open_volume
 from luksctl.node.waiting import boot_deadline
 from luksctl.wiring import build_node, read_settings
@@ -45,7 +56,11 @@ def announce(done):
 
 node = build_node(read_settings(), announce)
 try:
-    open_volume(node, sys.argv[1], boot_deadline(node))
+    if sys.argv[1].startswith("/"):
+        with open(sys.argv[1], "rb") as text:
+            apply_config(node, parse_machine_config(text.read(), sys.argv[1]), insecure=False)
+    else:
+        open_volume(node, sys.argv[1], boot_deadline(node))
 finally:
     open("/run/steps/end", "w").close()
 """
@@ -67,6 +82,11 @@ class FirstBoot:
     disk: Disk
     log: WriteLog
     steps: tuple[StepEnd, ...]
+    rotation: tuple[StepEnd, ...]
+
+    def rotation_cuts(self) -> list[int]:
+        """Return where to cut: after each step of the rotation that wrote something."""
+        return sorted({step.entries for step in self.rotation})
 
     def within(self, volume: str, name: str, count: int) -> list[int]:
         """Return `count` numbers of entries spread over one step."""
@@ -97,8 +117,8 @@ class FirstBoot:
         return announced, ends["MakeFilesystem"]
 
 
-def _drive(machine: Machine, disk: Disk, volume: str, seen: list[StepEnd]) -> None:
-    run = machine.begin("python3", "/root/driver.py", volume)
+def _drive(machine: Machine, disk: Disk, what: str, seen: list[StepEnd]) -> None:
+    run = machine.begin("python3", "/root/driver.py", what)
     number = 0
     while True:
         found = machine.run(
@@ -118,14 +138,18 @@ def _drive(machine: Machine, disk: Disk, volume: str, seen: list[StepEnd]) -> No
 
 
 def record_first_boot(directory: Path) -> FirstBoot:
-    """Do a first boot with every write logged, and note where each step ended."""
+    """Do a first boot and then a rotation with every write logged, and note where each step ended."""
     disk = Shelf(directory).talos("logged", DISK_MIB, log_writes=True)
     seen: list[StepEnd] = []
+    rotation: list[StepEnd] = []
     with Machine(node_spec(MachineSpec(disks=(disk,)), CONFIG), "first boot") as node:
         node.restore()
         node.write_file("/root/driver.py", DRIVER)
         _drive(node, disk, "STATE", seen)
         node.check("systemctl", "start", "system-state.mount")
         _drive(node, disk, "EPHEMERAL", seen)
+        node.check("systemctl", "start", "system-ephemeral.mount")
+        node.write_file(ROTATED_PATH, ROTATED)
+        _drive(node, disk, ROTATED_PATH, rotation)
         node.cut_power()
-    return FirstBoot(disk, read_log(disk.log_path), tuple(seen))
+    return FirstBoot(disk, read_log(disk.log_path), tuple(seen), tuple(rotation))

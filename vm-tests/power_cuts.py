@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from first_boots import CONFIG, FirstBoot, record_first_boot
-from nodes import node_spec
+from first_boots import CONFIG, ROTATED, FirstBoot, record_first_boot
+from nodes import node_spec, status
 from rig.disk import Shelf
 from rig.machine import Machine
 from rig.spec import MachineSpec
@@ -54,6 +54,23 @@ def assert_every_cut_heals(first_boot: FirstBoot, volume: str, stage: Stage, dir
             stage.show(torn.path)
         stage.boot()
         stage.assert_both_mounted()
+
+
+def assert_rotation_heals(first_boot: FirstBoot, stage: Stage, directory: Path) -> None:
+    """Boot after cuts between the steps of a rotation: both volumes are mounted, and follow the config in STATE."""
+    cuts = first_boot.rotation_cuts()
+    assert len(cuts) >= 12
+    for cut in sampled(cuts):
+        with first_boot.torn(cut, directory) as torn:
+            stage.show(torn.path)
+        stage.boot()
+        stage.assert_both_mounted()
+        rules = stage.machine.read_file("/system/state/config.yaml").decode()
+        found = status(stage.machine)["volumes"]
+        slots = {volume["volume"]: [slot["slot"] for slot in volume["slots"]] for volume in found}
+        assert slots == {"STATE": [0], "EPHEMERAL": [0 if rules == CONFIG else 1]}, stage.machine.journal("-n", "60")
+        assert rules in (CONFIG, ROTATED)
+        stage.machine.check("luksctl", "sync", "--dry-run")
 
 
 def sampled(cuts: list[int]) -> list[int]:

@@ -59,7 +59,7 @@ def test_states_own_config_wins_and_meta_follows_proven_keys(
     stage.boot()
     stage.assert_both_mounted()
 
-    # Three configs that differ. /etc's opens STATE and not EPHEMERAL; no key of STATE's own is on STATE, or can be made.
+    # Three configs that differ. /etc's opens STATE and not EPHEMERAL; STATE's own key is not there and cannot be made.
     node.check("luksctl", "meta", "write", "9", TAG_9_NODE_ID, "--yes")
     node.write_file(STATE_OWN, OWN_UNPROVEN, mode=0o600)
     node.write_file(CONFIG_PATH, ETC_OPENS_STATE)

@@ -22,7 +22,17 @@ from luksctl.units import GIB, KIB, format_size, parse_size
 
 API_VERSION: Final = "luksctl/v1alpha1"
 KIND: Final = "EncryptionPolicy"
-FIELDS: Final = ("apiVersion", "kind", "kdf", "kdfByKind", "formatRequires", "prune", "talosReadable", "filesystems")
+FIELDS: Final = (
+    "apiVersion",
+    "kind",
+    "kdf",
+    "kdfByKind",
+    "fingerprints",
+    "formatRequires",
+    "prune",
+    "talosReadable",
+    "filesystems",
+)
 
 # No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
 MAX_KDF_TIME: Final = 4096
@@ -47,7 +57,15 @@ def read_policy(block: Block) -> EncryptionPolicy:
         prune=default.prune if prune is None else prune,
         talos_readable=default.talos_readable if talos_readable is None else talos_readable,
         filesystems=_read_filesystems(block.block("filesystems")),
+        unfingerprinted=_read_unfingerprinted(block.block("fingerprints")),
     )
+
+
+def _read_unfingerprinted(block: Block | None) -> tuple[str, ...]:
+    if block is None:
+        return ()
+    block.refuse_unknown(KDF_KINDS)
+    return tuple(kind for kind in KDF_KINDS if block.flag(kind) is False)
 
 
 def _read_kdf_by_kind(block: Block | None, otherwise: EncryptionPolicy) -> tuple[tuple[str, KdfCost], ...]:

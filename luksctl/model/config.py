@@ -142,7 +142,7 @@ class EncryptionPolicy:
     """Our own document (apiVersion luksctl/v1alpha1, kind EncryptionPolicy); every field has a default.
 
     `kdf` is what a slot costs whose key could be guessed (static, nodeID); `kdf_by_kind` has the kinds of KDF_KINDS
-    that the document names itself.
+    that the document names itself. `unfingerprinted` are the kinds whose keys leave no fingerprint in the header.
     """
 
     kdf: KdfCost = DEFAULT_KDF
@@ -151,6 +151,7 @@ class EncryptionPolicy:
     prune: bool = False
     talos_readable: bool = True
     filesystems: tuple[tuple[str, Filesystem], ...] = ()
+    unfingerprinted: tuple[str, ...] = ()
 
     def filesystem(self, volume: str) -> Filesystem:
         """Return the filesystem to make on `volume` (default xfs)."""

@@ -17,6 +17,7 @@ class KeyState(StrEnum):
     MISSING = "missing"  # there is no such slot
     DIFFERS = "differs"  # the slot is ours, and the key does not open it
     BLOCKED = "blocked"  # the slot, or the token of its number, is somebody else's
+    UNTRIED = "not tried"  # only a real try could tell, and none was wanted
     UNAVAILABLE = "unavailable"  # its provider cannot say now, so nothing is known
 
 

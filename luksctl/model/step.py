@@ -184,8 +184,9 @@ class ProveAnyKey:
 class RecordKeyslots:
     """Note the keyslots of `keys` as ours, with their fingerprints, as far as they were proven in this run.
 
-    `recovery` notes them as recovery keys, which stay without being in the config. Cut: the old bookkeeping or the new
-    one; without a note, the next run tries a configured slot once and notes it then, and removes a recovery key.
+    `recovery` notes them as recovery keys, which stay without being in the config. Kinds in `unfingerprinted` are noted
+    without a fingerprint of the key. Cut: the old bookkeeping or the new one; without a note, the next run tries a
+    configured slot once and notes it then, and removes a recovery key.
     """
 
     volume: str
@@ -193,6 +194,7 @@ class RecordKeyslots:
     keys: tuple[ConfiguredKey, ...]
     token: int
     recovery: bool = False
+    unfingerprinted: tuple[str, ...] = ()
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 

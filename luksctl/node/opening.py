@@ -117,7 +117,7 @@ def _keyslots(node: Node, running: Session, steps: list[Done], *, sync: bool) ->
     """Bring the keyslots in sync, or only look; the volume is open, so no failure of this fails a boot."""
     try:
         if not sync:
-            planned = running.compare()
+            planned = running.compare(trying=False)
             return Keyslots(planned.in_sync, planned.problems)
         for done in running.sync():
             steps.append(done)

@@ -93,6 +93,8 @@ class Run:
         # While META is to follow and did not yet, the keys that it names may be the last ones to open STATE.
         self._meta_behind = False
         self._digests: dict[int, bytes] = {}
+        # Only at such a slot may a token be written: that of any other slot may be all that recovers its key.
+        self._added: set[int] = set()
 
     def take_all(self, steps: tuple[Step, ...]) -> Iterator[Done]:
         """Take every step, yielding after each.
@@ -171,8 +173,8 @@ class Run:
                     return Done(step, slot=slot, skipped="its key could not be made")
                 self._books(device).announce(self._header(device), slot, serves, token)
                 return Done(step, slot=slot)
-            case RecordKeyslots(_, device, keys, token, recovery):
-                noted = self._books(device).record(self._header(device), keys, token, recovery=recovery)
+            case RecordKeyslots(_, device):
+                noted = self._books(device).record(self._header(device), step)
                 named = ", ".join(f"slot {slot}" for slot in noted)
                 return Done(step, named, skipped=None if noted else "none was proven")
             case ForgetKeyslots(_, device, slots, token):
@@ -240,12 +242,15 @@ class Run:
             self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._keyring.volume_key, step.kdf)
         except KdfOutOfMemory as error:
             return Done(step, slot=step.slot, skipped=error.cause)
+        self._added.add(step.slot)
         return Done(step, slot=step.slot)
 
     def _write_token(self, step: WriteToken) -> Done:
         made = self._keyring.made.get(step.slot if step.serves is None else step.serves)
         if made is None or made.token is None:
             return Done(step, slot=step.slot, skipped="its key has no token")
+        if step.slot not in self._added:
+            return Done(step, slot=step.slot, skipped="the keyslot was not written in this run")
         self._ports.headers.write_token(step.device, step.slot, made.token)
         return Done(step, slot=step.slot)
 
@@ -312,6 +317,7 @@ class Run:
         self._ports.headers.remove_keyslot(step.device, step.slot)
         self._keyring.proofs.pop(step.slot, None)
         self._digests.pop(step.slot, None)
+        self._added.discard(step.slot)
         self._remove_provider_token(step.device, self._header(step.device), step.slot)
         return Done(step, slot=step.slot)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
-from luksctl.model.config import ConfiguredKey
+from luksctl.model.config import RECOVERY, ConfiguredKey
 from luksctl.model.header import LuksHeader, Token
 from luksctl.model.ports import Headers
 from luksctl.model.probe import Device
+from luksctl.model.step import RecordKeyslots
 from luksctl.reconcile.fingerprints import VolumeMac
 from luksctl.reconcile.keyring import Keyring
 from luksctl.value import replace
@@ -56,22 +57,22 @@ class Books:
         """Note that a key for `serves` is about to be put into `slot`. Cut: as before, or announced."""
         self._write(header, token, self._read(header).with_underway(slot, serves))
 
-    def record(
-        self, header: LuksHeader, keys: tuple[ConfiguredKey, ...], token: int, *, recovery: bool = False
-    ) -> tuple[int, ...]:
-        """Note the slots of `keys` that were proven in this run; return which. Cut: the old notes or new ones."""
-        purpose = Purpose.RECOVERY if recovery else Purpose.CONFIG
-        proven = [key for key in keys if self._keyring.proven_with(key.slot, key)]
+    def record(self, header: LuksHeader, step: RecordKeyslots) -> tuple[int, ...]:
+        """Note the slots whose keys were proven in this run; return which. Cut: the old notes or new ones."""
+        purpose = Purpose.RECOVERY if step.recovery else Purpose.CONFIG
+        proven = [key for key in step.keys if self._keyring.proven_with(key.slot, key)]
         books = self._read(header)
         now = int(time.time())
         for key, fingerprint, of_token in self._fingerprints(header, proven):
             before = books.note(key.slot)
             unchanged = before is not None and not books.announced(key.slot) and not books.spares_of(key.slot)
             changed_at = before.changed_at if before is not None and unchanged else now
-            note = SlotNote(key.slot, purpose, changed_at, fingerprint, of_token)
+            kind = RECOVERY if step.recovery else key.kind
+            of_key = None if kind in step.unfingerprinted else fingerprint
+            note = SlotNote(key.slot, purpose, changed_at, of_key, of_token)
             books = books.with_note(note, {slot.number for slot in header.keyslots})
         if proven:
-            self._write(header, token, books)
+            self._write(header, step.token, books)
         return tuple(key.slot for key in proven)
 
     def disown(self, header: LuksHeader, slot: int, token: int) -> None:
@@ -96,7 +97,7 @@ class Books:
         for key in keys:
             token = header.token(key.slot)
             digest = digests[key.slot]
-            of_token = None if token is None else mac.of_token(key.slot, digest, token.json)
+            of_token = None if token is None else mac.of_token(key, digest, token.json)
             found.append((key, mac.of_key(key.slot, digest, self._keyring.proofs[key.slot].secret), of_token))
         return found
 

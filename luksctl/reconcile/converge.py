@@ -147,11 +147,14 @@ class Session:
             return
         found = self._luks2()
         inspector = Inspector(self._ports, self._keyring, found.device, found.header)
-        inspection = inspector.inspect(self._desired.encryption, adopting=True)
+        inspection = inspector.inspect(self._desired.encryption, self._desired.policy, adopting=True)
         yield from self._run(None).take_all(plan_adoption(self._desired, found.device, found.header, inspection))
 
-    def compare(self) -> SyncPlan:
-        """Say what is to do for the keyslots, with the keys of this run; writes nothing."""
+    def compare(self, *, trying: bool = True) -> SyncPlan:
+        """Say what is to do for the keyslots, with the keys of this run; writes nothing.
+
+        Without `trying` no key derivation is run: what has no fingerprint counts as not in sync.
+        """
         # Not at the top: first the key, which may take long; the start of a boot is timed.
         from luksctl.reconcile.inspect import Inspector  # noqa: PLC0415
         from luksctl.reconcile.plan_sync import SyncPlan, plan_sync  # noqa: PLC0415
@@ -161,7 +164,7 @@ class Session:
         if encryption is None:
             return SyncPlan()
         inspector = Inspector(self._ports, self._keyring, found.device, found.header)
-        inspection = inspector.inspect(encryption)
+        inspection = inspector.inspect(encryption, self._desired.policy, trying=trying)
         return plan_sync(self._desired, found.device, found.header, inspection, self._ports.meta.load())
 
     def _luks2(self) -> Luks2:

@@ -6,6 +6,7 @@ import hmac
 
 from luksctl.hints import Final
 from luksctl.model.bookkeeping import Bookkeeping, mac_input
+from luksctl.model.config import ConfiguredKey
 from luksctl.secret import Secret, wipe
 
 _INFO: Final = b"luksctl bookkeeping 1"
@@ -35,9 +36,13 @@ class VolumeMac:
         with key.view() as view:
             return self._mac(b"key", slot.to_bytes(1, "big"), slot_digest, view)
 
-    def of_token(self, slot: int, slot_digest: bytes, token: str) -> str:
-        """Return the fingerprint of a slot whose key its provider recovers from `token`."""
-        return self._mac(b"slot token", slot.to_bytes(1, "big"), slot_digest, token.encode())
+    def of_token(self, key: ConfiguredKey, slot_digest: bytes, token: str) -> str:
+        """Return the fingerprint of the slot of `key`, whose provider recovers it from `token`.
+
+        It covers what the config says of that provider: a token of another server, or for other PCRs, is not `key`'s.
+        """
+        asked = repr(key.source).encode()  # no Secret shows itself there, and these kinds have none
+        return self._mac(b"slot token", key.slot.to_bytes(1, "big"), asked, slot_digest, token.encode())
 
     def equal(self, one: str, other: str) -> bool:
         """Compare two MACs in constant time."""

@@ -11,7 +11,7 @@ from luksctl.errors import (
     TokenInvalid,
 )
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose
-from luksctl.model.config import ConfiguredKey, VolumeEncryption
+from luksctl.model.config import ConfiguredKey, EncryptionPolicy, VolumeEncryption
 from luksctl.model.header import PROVIDER_TOKEN_TYPES, LuksHeader
 from luksctl.model.inspection import Inspection, KeyFinding, KeyState
 from luksctl.model.ports import Ports
@@ -41,8 +41,10 @@ class Inspector:
         self._header = header
         self._mac = keyring.mac(header.uuid)
 
-    def inspect(self, encryption: VolumeEncryption, *, adopting: bool = False) -> Inspection:
-        """Return what became of each configured key.
+    def inspect(
+        self, encryption: VolumeEncryption, policy: EncryptionPolicy, *, adopting: bool = False, trying: bool = True
+    ) -> Inspection:
+        """Return what became of each configured key; without `trying`, only what needs no key derivation.
 
         A volume that nobody adopted is not looked into, unless it is being adopted: only the key that opened is known.
         """
@@ -58,10 +60,11 @@ class Inspector:
         for key in encryption.keys:
             token = self._header.token(key.slot)
             slot = _Slot(key, digests.get(key.slot), None if token is None else token.json)
-            findings.append(self._with_spare(known, self._look(known, slot)))
+            found = self._look(known, slot, policy, trying=trying)
+            findings.append(self._with_spare(known, found) if trying else found)
         return Inspection(known, tuple(findings), problem)
 
-    def _look(self, books: Bookkeeping, slot: _Slot) -> KeyFinding:  # noqa: PLR0911  # one for each state
+    def _look(self, books: Bookkeeping, slot: _Slot, policy: EncryptionPolicy, *, trying: bool) -> KeyFinding:  # noqa: PLR0911  # one for each state
         key = slot.key
         foreign = self._foreign_token(key)
         if foreign is not None:
@@ -73,12 +76,14 @@ class Inspector:
             problem = f"the keyslot holds a recovery key (luksctl recovery remove --slot {key.slot}, or another slot)"
             return KeyFinding(key, KeyState.BLOCKED, problem=problem)
         if self._keyring.proven_with(key.slot, key):
-            return KeyFinding(key, KeyState.PROVEN, noted=self._noted_as_proven(books, slot))
+            return KeyFinding(key, KeyState.PROVEN, noted=self._noted_as_proven(books, slot, policy))
         try:
-            if self._matches(books, slot):
+            if key.kind not in policy.unfingerprinted and self._matches(books, slot):
                 return KeyFinding(key, KeyState.IN_SYNC, noted=True)
+            if not trying:
+                return KeyFinding(key, KeyState.UNTRIED, problem="it has no fingerprint that tells")
             if self._opens(key, key.slot, slot.token):
-                return KeyFinding(key, KeyState.PROVEN)
+                return KeyFinding(key, KeyState.PROVEN, noted=self._noted_as_proven(books, slot, policy))
         except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
             return self._could_not(books, key, error)
         if not books.knows(key.slot):
@@ -99,8 +104,11 @@ class Inspector:
         token = self._header.token(key.slot)
         return None if token is None or token.type in {TOKEN_TYPE, *PROVIDER_TOKEN_TYPES} else token.type
 
-    def _noted_as_proven(self, books: Bookkeeping, slot: _Slot) -> bool:
+    def _noted_as_proven(self, books: Bookkeeping, slot: _Slot, policy: EncryptionPolicy) -> bool:
+        """Tell whether the note says what it should: the fingerprint of slot and key, or none where none is wanted."""
         note, digest = books.note(slot.key.slot), slot.digest
+        if note is not None and slot.key.kind in policy.unfingerprinted:
+            return note.fingerprint is None
         if note is None or note.fingerprint is None or digest is None:
             return False
         secret = self._keyring.proofs[slot.key.slot].secret
@@ -115,7 +123,7 @@ class Inspector:
         if slot.key.kind in KINDS_WITH_TOKEN and not slot.key.lock_to_state:
             if note.token_fingerprint is None or slot.token is None:
                 return False
-            return self._mac.equal(self._mac.of_token(number, digest, slot.token), note.token_fingerprint)
+            return self._mac.equal(self._mac.of_token(slot.key, digest, slot.token), note.token_fingerprint)
         if note.fingerprint is None:
             return False
         for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):

@@ -224,7 +224,9 @@ def _format_encrypted(
         steps.append(ProveKey(volume, device, key, required))
     token = bookkeeping_token(encryption, ())
     if token is not None:
-        steps.append(RecordKeyslots(volume, device, encryption.keys, token))
+        steps.append(
+            RecordKeyslots(volume, device, encryption.keys, token, unfingerprinted=desired.policy.unfingerprinted)
+        )
     if volume == STATE:
         steps.append(WriteStateEncryption(volume, encryption))
     steps += [

@@ -83,7 +83,9 @@ def plan_sync(
     before: list[Step] = []
     record = tuple(entry.key for entry in found.findings if entry.state is KeyState.PROVEN and not entry.noted)
     if record:
-        before.append(RecordKeyslots(desired.volume, device, record, token))
+        before.append(
+            RecordKeyslots(desired.volume, device, record, token, unfingerprinted=desired.policy.unfingerprinted)
+        )
     changes: list[tuple[Step, ...]] = []
     for entry in found.findings:
         steps, problem = _put(case, entry)
@@ -108,7 +110,7 @@ def plan_adoption(
     opened = tuple(entry.key for entry in found.findings if entry.state is KeyState.PROVEN)
     if not opened:
         raise Refused("no configured key opens the keyslot of its number", hint="luksctl status, luksctl check")
-    return (RecordKeyslots(desired.volume, device, opened, token),)
+    return (RecordKeyslots(desired.volume, device, opened, token, unfingerprinted=desired.policy.unfingerprinted),)
 
 
 @frozen
@@ -132,7 +134,7 @@ class _Case:
 
 
 def _stuck(entry: KeyFinding) -> bool:
-    return entry.state in (KeyState.BLOCKED, KeyState.UNAVAILABLE)
+    return entry.state in (KeyState.BLOCKED, KeyState.UNTRIED, KeyState.UNAVAILABLE)
 
 
 def _with_meta(steps: list[Step], follow: tuple[Step, ...], *, proven: bool) -> list[Step]:
@@ -192,7 +194,7 @@ def _add(case: _Case, key: ConfiguredKey) -> tuple[Step, ...]:
         MakeKey(volume, key),
         AnnounceKeyslot(volume, device, key.slot, key.slot, case.token),
         *_write(case, key, key.slot),
-        RecordKeyslots(volume, device, (key,), case.token),
+        RecordKeyslots(volume, device, (key,), case.token, unfingerprinted=case.policy.unfingerprinted),
     )
 
 
@@ -223,7 +225,7 @@ def _move(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
         *old,
         *_write(case, key, key.slot),
         RemoveKeyslot(volume, device, spare, needs=key.slot, key=key),
-        RecordKeyslots(volume, device, (key,), case.token),
+        RecordKeyslots(volume, device, (key,), case.token, unfingerprinted=case.policy.unfingerprinted),
     )
 
 

@@ -140,3 +140,25 @@ def test_slots_of_others_stay(old: VolumeEncryption, new: VolumeEncryption) -> N
     assert after.token(foreign) == token
     assert {slot.number for slot in after.keyslots} == {foreign} | {key.slot for key in new.keys}
     assert STATE in world.meta.facts().record.encrypted
+
+
+@settings(max_examples=60, deadline=None)
+@given(key_lists(), key_lists())
+def test_without_fingerprints_every_slot_is_tried(old: VolumeEncryption, new: VolumeEncryption) -> None:
+    """The header says nothing about such keys; it follows all the same, and then no byte is written."""
+    world = formatted(old)
+    desired = following(new, old)
+    policy = replace(desired.policy, unfingerprinted=("static", "nodeID", "kms"))
+    world.converge(replace(desired, policy=policy))
+    header = world.medium.copies().best
+    assert header is not None
+    books = unverified(header)
+    assert books is not None
+    assert all(note.fingerprint is None for note in books.notes)
+    world.reboot()
+    writes = len(world.power.writes)
+    world.calls.clear()
+    world.converge(replace(desired, policy=policy))
+    assert len(world.power.writes) == writes
+    slots = {call.split()[1] for call in world.calls if call.startswith(("volume_key", "test_key"))}
+    assert slots >= {str(key.slot) for key in new.keys if key.kind != "kms"}
