@@ -51,7 +51,7 @@ def add_key_descriptor(parser: Parser) -> None:
         "--key-fd",
         metavar="N",
         type=int,
-        help="read the recovery key from this descriptor; without it, it is asked for",
+        help="read the key from this descriptor; without it, it is asked for",
     )
 
 
