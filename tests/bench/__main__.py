@@ -10,9 +10,10 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from tests.bench import starts, volumes
+from tests.bench import keyslots, starts, volumes
 from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
@@ -24,6 +25,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "unlock-argon2": volumes.argon2_unlock,
     "unlock-two-at-once": volumes.two_at_once,
     "format": volumes.format_volume,
+    **{f"sync-{count}": partial(keyslots.sync_of, count) for count in (1, 4, 8, 16, 30)},
 }
 RESULT = ROOT / "build" / "bench.json"
 

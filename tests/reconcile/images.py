@@ -7,6 +7,7 @@ leaves a file that says which volume key it was made under.
 from __future__ import annotations
 
 import hashlib
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class Node:
         self.boot = Boot()
         self.bounds = DEFAULT_BOUNDS
         self.kdf_runs: list[int] = []
+        self.kdf_begun_s: float | None = None
         volumes = ((META, VolumeSettings(ByImage(str(self.meta)))), (STATE, VolumeSettings(ByImage(str(self.state)))))
         self.settings = Settings(volumes)
         self._roots = Roots(*(str(directory / name) for name in ("sys", "proc", "dev", "run")))
@@ -105,6 +107,12 @@ class Node:
         providers = Registry({KeyKind.STATIC: StaticProvider(), KeyKind.NODE_ID: NodeIdProvider(lambda: NODE_UUID)})
         store = AdvStore(str(self.meta), f"{self.meta}.lock")
         return Ports(_Disks(system, self), _Headers(self), store, providers)
+
+    def count_kdf(self, slot: int) -> None:
+        """Note that a key derivation begins."""
+        if self.kdf_begun_s is None:
+            self.kdf_begun_s = time.perf_counter()
+        self.kdf_runs.append(slot)
 
     def reboot(self) -> None:
         """Forget what only memory held."""
@@ -152,12 +160,12 @@ class _Headers(LuksHeaders):
 
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         """Count one key derivation."""
-        self._node.kdf_runs.append(slot)
+        self._node.count_kdf(slot)
         super().test_key(device, slot, key)
 
     def volume_key(self, device: Device, slot: int, key: Secret) -> Secret:
         """Count one key derivation."""
-        self._node.kdf_runs.append(slot)
+        self._node.count_kdf(slot)
         return super().volume_key(device, slot, key)
 
     def deactivate(self, mapped_name: str) -> None:  # noqa: ARG002  # there is one
