@@ -18,6 +18,7 @@ from luksctl.errors import (
     TokenInvalid,
 )
 from luksctl.hints import TYPE_CHECKING, assert_never
+from luksctl.model.bookkeeping import TOKEN_TYPE
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, STATE, ConfiguredKey, VolumeEncryption
 from luksctl.model.header import PROVIDER_TOKEN_TYPES, UNFINISHED_MARK, Copies, LuksHeader
 from luksctl.model.intent import FormatIntent
@@ -95,6 +96,7 @@ class Run:
         self._digests: dict[int, bytes] = {}
         # Only at such a slot may a token be written: that of any other slot may be all that recovers its key.
         self._added: set[int] = set()
+        self._removed: set[int] = set()
 
     def take_all(self, steps: tuple[Step, ...]) -> Iterator[Done]:
         """Take every step, yielding after each.
@@ -171,14 +173,16 @@ class Run:
             case AnnounceKeyslot(_, device, slot, serves, token):
                 if serves not in self._keyring.made:
                     return Done(step, slot=slot, skipped="its key could not be made")
+                if self._header(device).keyslot(slot) is not None:
+                    return Done(step, slot=slot, skipped="somebody else has put a key there meanwhile")
                 self._books(device).announce(self._header(device), slot, serves, token)
                 return Done(step, slot=slot)
             case RecordKeyslots(_, device):
-                noted = self._books(device).record(self._header(device), step)
+                noted = self._books(device).record(self._header(device), step, self._removed)
                 named = ", ".join(f"slot {slot}" for slot in noted)
                 return Done(step, named, skipped=None if noted else "none was proven")
             case ForgetKeyslots(_, device, slots, token):
-                self._books(device).forget(self._header(device), slots, token)
+                self._books(device).forget(self._header(device), slots, token, self._removed)
             case DisownKeyslot(_, device, slot, token):
                 self._books(device).disown(self._header(device), slot, token)
             case RemoveKeyslot():
@@ -236,7 +240,7 @@ class Run:
             return Done(step, slot=step.slot, skipped="its key could not be made")
         header = self._header(step.device)
         if header.keyslot(step.slot) is not None:
-            return Done(step, slot=step.slot, skipped="the keyslot is in use")
+            return self._add_to_used(step, header)
         self._remove_provider_token(step.device, header, step.slot)
         try:
             self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._keyring.volume_key, step.kdf)
@@ -244,6 +248,15 @@ class Run:
             return Done(step, slot=step.slot, skipped=error.cause)
         self._added.add(step.slot)
         return Done(step, slot=step.slot)
+
+    def _add_to_used(self, step: AddKeyslot, header: LuksHeader) -> Done:
+        """Leave a slot that could not be removed; one that somebody else put there since is none of ours any more."""
+        if step.slot in self._digests:
+            return Done(step, slot=step.slot, skipped="the keyslot is in use")
+        ours = next((token.number for token in header.tokens if token.type == TOKEN_TYPE), None)
+        if ours is not None:
+            self._books(step.device).forget(header, (step.slot,), ours, {step.slot})
+        return Done(step, slot=step.slot, skipped="somebody else has put a key there meanwhile")
 
     def _write_token(self, step: WriteToken) -> Done:
         made = self._keyring.made.get(step.slot if step.serves is None else step.serves)
@@ -282,10 +295,12 @@ class Run:
     def _try(self, device: Device, key: ConfiguredKey, number: int) -> None:
         """Read the token of slot `number` back, get the key from its provider and open the slot with it."""
         token = self._header(device).token(number)
+        # Before the try: whoever changes the slot after it makes another one of it, which nobody proved.
+        digest = self._ports.headers.slot_digests(device, (number,)).get(number)
 
         def use(candidate: Secret) -> None:
             self._ports.headers.test_key(device, number, candidate)
-            self._keyring.prove(number, key, candidate)
+            self._keyring.prove(number, key, candidate, digest)
 
         try_key(self._volume, key, None if token is None else token.json, self._ports.provider(key), use)
 
@@ -308,7 +323,7 @@ class Run:
             return Done(step, slot=step.slot, skipped="it is gone already")
         if step.needs is not None and not self._keyring.proven_with(step.needs, step.key):
             return Done(step, slot=step.slot, skipped=f"slot {step.needs} was not proven in this run")
-        if not self._another_is_proven(header, step.slot):
+        if not self._another_is_proven(step.device, step.slot):
             return Done(step, slot=step.slot, skipped="no other keyslot was proven in this run")
         if self._meta_behind and step.volume == STATE:
             return Done(step, slot=step.slot, skipped="META does not name the new keys of STATE yet")
@@ -318,6 +333,7 @@ class Run:
         self._keyring.proofs.pop(step.slot, None)
         self._digests.pop(step.slot, None)
         self._added.discard(step.slot)
+        self._removed.add(step.slot)
         self._remove_provider_token(step.device, self._header(step.device), step.slot)
         return Done(step, slot=step.slot)
 
@@ -327,10 +343,12 @@ class Run:
         if token is not None and token.type in PROVIDER_TOKEN_TYPES:
             self._ports.headers.remove_token(device, slot)
 
-    def _another_is_proven(self, header: LuksHeader, slot: int) -> bool:
-        """Tell whether a configured key opened another slot that is still there; without a wish, any key will do."""
-        others = [proof for number, proof in self._keyring.proofs.items() if number != slot and header.keyslot(number)]
-        return any(self._configured is None or proof.key in self._configured.keys for proof in others)
+    def _another_is_proven(self, device: Device, slot: int) -> bool:
+        """Tell whether a configured key opened another slot, which nobody changed since; without a wish, any key."""
+        others = {number: proof for number, proof in self._keyring.proofs.items() if number != slot}
+        now = self._ports.headers.slot_digests(device, tuple(others))
+        good = [proof for number, proof in others.items() if number in now and proof.digest in (None, now[number])]
+        return any(self._configured is None or proof.key in self._configured.keys for proof in good)
 
     def _expect_unchanged(self, step: RemoveKeyslot) -> None:
         """Raise Refused where the slot is not what this run looked at, or proved, before."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 
+from luksctl.errors import SlotPassphraseRejected
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
 from luksctl.model.config import RECOVERY, ConfiguredKey
 from luksctl.model.header import LuksHeader, Token
@@ -57,33 +59,41 @@ class Books:
         """Note that a key for `serves` is about to be put into `slot`. Cut: as before, or announced."""
         self._write(header, token, self._read(header).with_underway(slot, serves))
 
-    def record(self, header: LuksHeader, step: RecordKeyslots) -> tuple[int, ...]:
-        """Note the slots whose keys were proven in this run; return which. Cut: the old notes or new ones."""
+    def record(self, header: LuksHeader, step: RecordKeyslots, removed: Container[int] = ()) -> tuple[int, ...]:
+        """Note the slots whose keys were proven in this run; return which. Cut: the old notes or new ones.
+
+        A spare that this run `removed` is none any more, whatever is there now.
+        """
         purpose = Purpose.RECOVERY if step.recovery else Purpose.CONFIG
         proven = [key for key in step.keys if self._keyring.proven_with(key.slot, key)]
         books = self._read(header)
         now = int(time.time())
-        for key, fingerprint, of_token in self._fingerprints(header, proven):
+        noted = self._fingerprints(header, proven)
+        for key, fingerprint, of_token in noted:
             before = books.note(key.slot)
             unchanged = before is not None and not books.announced(key.slot) and not books.spares_of(key.slot)
             changed_at = before.changed_at if before is not None and unchanged else now
             kind = RECOVERY if step.recovery else key.kind
             of_key = None if kind in step.unfingerprinted else fingerprint
             note = SlotNote(key.slot, purpose, changed_at, of_key, of_token)
-            books = books.with_note(note, {slot.number for slot in header.keyslots})
-        if proven:
+            present = {slot.number for slot in header.keyslots if slot.number not in removed}
+            books = books.with_note(note, present)
+        if noted:
             self._write(header, step.token, books)
-        return tuple(key.slot for key in proven)
+        return tuple(key.slot for key, _, _ in noted)
 
     def disown(self, header: LuksHeader, slot: int, token: int) -> None:
         """Note that `slot` is wanted no more. Cut: as before, or the next sync removes it."""
         self._write(header, token, self._read(header).disowned(slot))
 
-    def forget(self, header: LuksHeader, slots: tuple[int, ...], token: int) -> None:
-        """Take out what is noted about `slots` that are gone; one that is still there stays noted."""
+    def forget(self, header: LuksHeader, slots: tuple[int, ...], token: int, removed: Container[int] = ()) -> None:
+        """Take out what is noted about `slots` that are gone, or that this run `removed`: what is there now is foreign.
+
+        Any other one that is still there stays noted.
+        """
         before = books = self._read(header)
         for slot in slots:
-            if header.keyslot(slot) is None:
+            if header.keyslot(slot) is None or slot in removed:
                 books = books.without(slot)
         if books != before:
             self._write(header, token, books)
@@ -91,15 +101,29 @@ class Books:
     def _fingerprints(
         self, header: LuksHeader, keys: list[ConfiguredKey]
     ) -> list[tuple[ConfiguredKey, str, str | None]]:
+        """Return the fingerprints of what was proven; a slot that somebody changed since has none."""
         mac = self._keyring.mac(header.uuid)
         digests = self._headers.slot_digests(self._device, tuple(key.slot for key in keys))
         found = []
         for key in keys:
+            digest = digests.get(key.slot)
+            if digest is None or not self._still_proven(key.slot, digest):
+                continue
             token = header.token(key.slot)
-            digest = digests[key.slot]
             of_token = None if token is None else mac.of_token(key, digest, token.json)
             found.append((key, mac.of_key(key.slot, digest, self._keyring.proofs[key.slot].secret), of_token))
         return found
+
+    def _still_proven(self, slot: int, digest: bytes) -> bool:
+        """Tell whether the slot that is there now is what was proven; where nobody looked before the try, try again."""
+        proof = self._keyring.proofs[slot]
+        if proof.digest is not None:
+            return proof.digest == digest
+        try:
+            self._headers.test_key(self._device, slot, proof.secret)
+        except SlotPassphraseRejected:
+            return False
+        return True
 
     def _read(self, header: LuksHeader) -> Bookkeeping:
         books, _ = verified(header, self._keyring.mac(header.uuid))

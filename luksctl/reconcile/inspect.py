@@ -82,7 +82,7 @@ class Inspector:
                 return KeyFinding(key, KeyState.IN_SYNC, noted=True)
             if not trying:
                 return KeyFinding(key, KeyState.UNTRIED, problem="it has no fingerprint that tells")
-            if self._opens(key, key.slot, slot.token):
+            if self._opens(key, key.slot, slot.token, slot.digest):
                 return KeyFinding(key, KeyState.PROVEN, noted=self._noted_as_proven(books, slot, policy))
         except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
             return self._could_not(books, key, error)
@@ -132,7 +132,7 @@ class Inspector:
                     return True
         return False
 
-    def _opens(self, key: ConfiguredKey, number: int, token: str | None) -> bool:
+    def _opens(self, key: ConfiguredKey, number: int, token: str | None, digest: bytes | None = None) -> bool:
         """Try the key at slot `number` for real: one key derivation for each candidate."""
         for candidate in self._ports.provider(key).recover(self._keyring.volume, key, token):
             with candidate:
@@ -140,7 +140,7 @@ class Inspector:
                     self._ports.headers.test_key(self._device, number, candidate)
                 except SlotPassphraseRejected:
                     continue
-                self._keyring.prove(number, key, candidate)
+                self._keyring.prove(number, key, candidate, digest)
                 return True
         return False
 

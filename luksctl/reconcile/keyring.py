@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 @frozen
 class Proof:
-    """In this run, `secret`, which the provider of `key` gave, opened a slot."""
+    """In this run, `secret`, which the provider of `key` gave, opened a slot.
+
+    `digest` is what the slot was just before it was tried, None where nobody looked.
+    """
 
     key: ConfiguredKey
     secret: Secret
+    digest: bytes | None = None
 
 
 class Keyring:
@@ -75,9 +79,9 @@ class Keyring:
             self._mac = VolumeMac(self.volume_key, header_uuid)
         return self._mac
 
-    def prove(self, slot: int, key: ConfiguredKey, secret: Secret) -> None:
-        """Note that `secret` opened `slot`; a copy of it is kept."""
-        self.proofs[slot] = Proof(key, self.keep(Secret.join(secret)))
+    def prove(self, slot: int, key: ConfiguredKey, secret: Secret, digest: bytes | None = None) -> None:
+        """Note that `secret` opened `slot`, which had `digest` before; a copy of it is kept."""
+        self.proofs[slot] = Proof(key, self.keep(Secret.join(secret)), digest)
 
     def proven_with(self, slot: int, key: ConfiguredKey | None) -> bool:
         """Tell whether this very key opened `slot`; keys of an earlier config may have had its number."""
