@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from rig.spec import MachineSpec
 
-STORY_TIMEOUT_S = 900
+STORY_TIMEOUT_S = 7200 if os.environ.get("FAULTS") == "all" else 900
 MACHINES = pytest.StashKey[list[Machine]]()
 SEEN = pytest.StashKey[int]()
 

@@ -14,21 +14,26 @@ from rig.machine import Machine
 from rig.spec import MachineSpec
 from rig.writelog import WriteLog, read_log, replay
 
+
 # The cheapest KDF there is: nothing here is about its cost, and each cut is followed by a format. One filesystem of
 # each kind, on a small disk: every cut is an image of its own.
-CONFIG = (
-    config(encrypted("STATE", "slot: 0, nodeID: {}"), encrypted("EPHEMERAL", "slot: 0, nodeID: {}"))
-    .replace("32MiB", "32KiB")
-    .replace("kdf:", "filesystems: {EPHEMERAL: ext4}\nkdf:")
+def cheapest(state: tuple[str, ...], ephemeral: tuple[str, ...]) -> str:
+    """Return a config with these keys."""
+    text = config(encrypted("STATE", *state), encrypted("EPHEMERAL", *ephemeral))
+    return text.replace("32MiB", "32KiB").replace("kdf:", "filesystems: {EPHEMERAL: ext4}\nkdf:")
+
+
+A, B = "slot: 0, nodeID: {}", "slot: 1, static: {passphrase: the second}"
+A_AGAIN, A_IN_B, LAST = (
+    f"slot: {slot}, static: {{passphrase: {words}}}" for slot, words in ((0, "a"), (1, "a"), (1, "c"))
 )
+CONFIG = cheapest((A,), (A,))
 DISK_MIB = 192
 
 # The only key of STATE is replaced in its slot; EPHEMERAL's is replaced by one in another slot.
-ROTATED = (
-    config(encrypted("STATE", "slot: 0, static: {passphrase: rotated}"), encrypted("EPHEMERAL", "slot: 1, nodeID: {}"))
-    .replace("32MiB", "32KiB")
-    .replace("kdf:", "filesystems: {EPHEMERAL: ext4}\nkdf:")
-)
+ONE_STEP = (cheapest(("slot: 0, static: {passphrase: rotated}",), ("slot: 1, nodeID: {}",)),)
+# Add, remove, add in the old slot, change in place while the other one goes, replace the only key.
+EVERY_CHANGE = tuple(cheapest(keys, keys) for keys in ((A, B), (B,), (B, A_AGAIN), (A_IN_B,), (LAST,)))
 ROTATED_PATH = "/root/rotated.yaml"
 
 # Runs one stage of the boot, or applies a config, and after each step waits until the rig has noted how far the disk's
@@ -82,11 +87,12 @@ class FirstBoot:
     disk: Disk
     log: WriteLog
     steps: tuple[StepEnd, ...]
-    rotation: tuple[StepEnd, ...]
+    rotations: tuple[str, ...]
+    rotating: tuple[StepEnd, ...]
 
     def rotation_cuts(self) -> list[int]:
-        """Return where to cut: after each step of the rotation that wrote something."""
-        return sorted({step.entries for step in self.rotation})
+        """Return where to cut: after each step of the rotations that wrote something."""
+        return sorted({step.entries for step in self.rotating})
 
     def within(self, volume: str, name: str, count: int) -> list[int]:
         """Return `count` numbers of entries spread over one step."""
@@ -137,11 +143,11 @@ def _drive(machine: Machine, disk: Disk, what: str, seen: list[StepEnd]) -> None
     assert result.status == 0, result
 
 
-def record_first_boot(directory: Path) -> FirstBoot:
-    """Do a first boot and then a rotation with every write logged, and note where each step ended."""
+def record_first_boot(directory: Path, rotations: tuple[str, ...]) -> FirstBoot:
+    """Do a first boot and then the rotations with every write logged, and note where each step ended."""
     disk = Shelf(directory).talos("logged", DISK_MIB, log_writes=True)
     seen: list[StepEnd] = []
-    rotation: list[StepEnd] = []
+    rotating: list[StepEnd] = []
     with Machine(node_spec(MachineSpec(disks=(disk,)), CONFIG), "first boot") as node:
         node.restore()
         node.write_file("/root/driver.py", DRIVER)
@@ -149,7 +155,8 @@ def record_first_boot(directory: Path) -> FirstBoot:
         node.check("systemctl", "start", "system-state.mount")
         _drive(node, disk, "EPHEMERAL", seen)
         node.check("systemctl", "start", "system-ephemeral.mount")
-        node.write_file(ROTATED_PATH, ROTATED)
-        _drive(node, disk, ROTATED_PATH, rotation)
+        for text in rotations:
+            node.write_file(ROTATED_PATH, text)
+            _drive(node, disk, ROTATED_PATH, rotating)
         node.cut_power()
-    return FirstBoot(disk, read_log(disk.log_path), tuple(seen), tuple(rotation))
+    return FirstBoot(disk, read_log(disk.log_path), tuple(seen), rotations, tuple(rotating))
