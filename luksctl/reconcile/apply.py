@@ -18,9 +18,8 @@ from luksctl.errors import (
     TokenInvalid,
 )
 from luksctl.hints import TYPE_CHECKING, assert_never
-from luksctl.model.bookkeeping import TOKEN_TYPE
-from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, STATE, ConfiguredKey, VolumeEncryption
-from luksctl.model.header import PROVIDER_TOKEN_TYPES, UNFINISHED_MARK, Copies, LuksHeader
+from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
+from luksctl.model.header import UNFINISHED_MARK, LuksHeader
 from luksctl.model.intent import FormatIntent
 from luksctl.model.meta import NodeRecord
 from luksctl.model.plan import Plan
@@ -54,12 +53,13 @@ from luksctl.model.step import (
 )
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.keys import expect_given_back, try_key
+from luksctl.reconcile.observe import current_header, expect_equal_copies
 from luksctl.reconcile.unlock import first_that_opens
 from luksctl.secret import Secret
 from luksctl.value import replace
 
 if TYPE_CHECKING:
-    from luksctl.reconcile.books import Books
+    from luksctl.reconcile.keyslot_steps import KeyslotSteps
 
 
 def apply(plan: Plan, ports: Ports, seen: LuksHeader | None = None) -> Iterator[Done]:
@@ -93,10 +93,7 @@ class Run:
         self._intent: FormatIntent | None = None
         # While META is to follow and did not yet, the keys that it names may be the last ones to open STATE.
         self._meta_behind = False
-        self._digests: dict[int, bytes] = {}
-        # Only at such a slot may a token be written: that of any other slot may be all that recovers its key.
-        self._added: set[int] = set()
-        self._removed: set[int] = set()
+        self._keyslots: KeyslotSteps | None = None
 
     def take_all(self, steps: tuple[Step, ...]) -> Iterator[Done]:
         """Take every step, yielding after each.
@@ -107,7 +104,8 @@ class Run:
         self._meta_behind = any(
             isinstance(step, WriteStateEncryption) and step.encryption is not None for step in steps
         )
-        self._look_at_removed(steps)
+        if any(isinstance(step, RemoveKeyslot) for step in steps):
+            self._slots.look_at_removed(steps)
         for step in steps:
             try:
                 done = self.take(step)
@@ -116,13 +114,6 @@ class Run:
                 self._note_failure(error)
                 raise
             yield done
-
-    def _look_at_removed(self, steps: tuple[Step, ...]) -> None:
-        """Remember what each slot to be removed is now: one that somebody changes meanwhile is not removed."""
-        removals = [step for step in steps if isinstance(step, RemoveKeyslot)]
-        if removals:
-            slots = tuple({step.slot for step in removals})
-            self._digests = self._ports.headers.slot_digests(removals[0].device, slots)
 
     def _note_failure(self, error: LuksctlError) -> None:
         """Write the cause into the announced intent; a META that cannot take it is added to the error, not raised."""
@@ -159,10 +150,6 @@ class Run:
                 ports.disks.erase_head(device)
             case FormatVolume():
                 self._format(step)
-            case AddKeyslot():
-                return self._add_keyslot(step)
-            case WriteToken():
-                return self._write_token(step)
             case ProveKey():
                 return self._prove(step)
             case TakeKey():
@@ -170,23 +157,16 @@ class Run:
             case ProveAnyKey(_, device, encryption, fallback):
                 slot = self._unlock(device, (encryption, *fallback))
                 return Done(step, f"slot {slot} proven", slot=slot)
-            case AnnounceKeyslot(_, device, slot, serves, token):
-                if serves not in self._keyring.made:
-                    return Done(step, slot=slot, skipped="its key could not be made")
-                if self._header(device).keyslot(slot) is not None:
-                    return Done(step, slot=slot, skipped="somebody else has put a key there meanwhile")
-                self._books(device).announce(self._header(device), slot, serves, token)
-                return Done(step, slot=slot)
-            case RecordKeyslots(_, device):
-                noted = self._books(device).record(self._header(device), step, self._removed)
-                named = ", ".join(f"slot {slot}" for slot in noted)
-                return Done(step, named, skipped=None if noted else "none was proven")
-            case ForgetKeyslots(_, device, slots, token):
-                self._books(device).forget(self._header(device), slots, token, self._removed)
-            case DisownKeyslot(_, device, slot, token):
-                self._books(device).disown(self._header(device), slot, token)
-            case RemoveKeyslot():
-                return self._remove(step)
+            case (
+                AnnounceKeyslot()
+                | AddKeyslot()
+                | WriteToken()
+                | RecordKeyslots()
+                | ForgetKeyslots()
+                | DisownKeyslot()
+                | RemoveKeyslot()
+            ):
+                return self._slots.take(step, meta_behind=self._meta_behind)
             case WriteStateEncryption():
                 return self._write_state_encryption(step)
             case RepairHeader(_, device, header_uuid):
@@ -234,39 +214,6 @@ class Run:
         self._intent = intent
         return Done(step, f"attempt {intent.attempt}, {intent.phase}")
 
-    def _add_keyslot(self, step: AddKeyslot) -> Done:
-        made = self._keyring.made.get(step.slot if step.serves is None else step.serves)
-        if made is None:
-            return Done(step, slot=step.slot, skipped="its key could not be made")
-        header = self._header(step.device)
-        if header.keyslot(step.slot) is not None:
-            return self._add_to_used(step, header)
-        self._remove_provider_token(step.device, header, step.slot)
-        try:
-            self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._keyring.volume_key, step.kdf)
-        except KdfOutOfMemory as error:
-            return Done(step, slot=step.slot, skipped=error.cause)
-        self._added.add(step.slot)
-        return Done(step, slot=step.slot)
-
-    def _add_to_used(self, step: AddKeyslot, header: LuksHeader) -> Done:
-        """Leave a slot that could not be removed; one that somebody else put there since is none of ours any more."""
-        if step.slot in self._digests:
-            return Done(step, slot=step.slot, skipped="the keyslot is in use")
-        ours = next((token.number for token in header.tokens if token.type == TOKEN_TYPE), None)
-        if ours is not None:
-            self._books(step.device).forget(header, (step.slot,), ours, {step.slot})
-        return Done(step, slot=step.slot, skipped="somebody else has put a key there meanwhile")
-
-    def _write_token(self, step: WriteToken) -> Done:
-        made = self._keyring.made.get(step.slot if step.serves is None else step.serves)
-        if made is None or made.token is None:
-            return Done(step, slot=step.slot, skipped="its key has no token")
-        if step.slot not in self._added:
-            return Done(step, slot=step.slot, skipped="the keyslot was not written in this run")
-        self._ports.headers.write_token(step.device, step.slot, made.token)
-        return Done(step, slot=step.slot)
-
     def _prove(self, step: ProveKey) -> Done:
         key = step.key
         number = key.slot if step.slot is None else step.slot
@@ -311,61 +258,20 @@ class Run:
         self._keyring.hold_volume_key(opened.volume_key)
         return opened.slot
 
-    def _books(self, device: Device) -> Books:
-        from luksctl.reconcile.books import Books  # noqa: PLC0415  # a boot in sync changes none, and its start is timed
+    @property
+    def _slots(self) -> KeyslotSteps:
+        """Return who changes keyslots in this run."""
+        if self._keyslots is None:
+            # Not at the top: a boot in sync changes none, and its start is timed.
+            from luksctl.reconcile.keyslot_steps import KeyslotSteps  # noqa: PLC0415
 
-        return Books(self._ports.headers, self._keyring, device)
-
-    def _remove(self, step: RemoveKeyslot) -> Done:
-        header = self._header(step.device)
-        slot = header.keyslot(step.slot)
-        if slot is None:
-            return Done(step, slot=step.slot, skipped="it is gone already")
-        if step.needs is not None and not self._keyring.proven_with(step.needs, step.key):
-            return Done(step, slot=step.slot, skipped=f"slot {step.needs} was not proven in this run")
-        if not self._another_is_proven(step.device, step.slot):
-            return Done(step, slot=step.slot, skipped="no other keyslot was proven in this run")
-        if self._meta_behind and step.volume == STATE:
-            return Done(step, slot=step.slot, skipped="META does not name the new keys of STATE yet")
-        self._expect_equal_copies(step.device, "looking at them before a keyslot is removed")
-        self._expect_unchanged(step)
-        self._ports.headers.remove_keyslot(step.device, step.slot)
-        self._keyring.proofs.pop(step.slot, None)
-        self._digests.pop(step.slot, None)
-        self._added.discard(step.slot)
-        self._removed.add(step.slot)
-        self._remove_provider_token(step.device, self._header(step.device), step.slot)
-        return Done(step, slot=step.slot)
-
-    def _remove_provider_token(self, device: Device, header: LuksHeader, slot: int) -> None:
-        """Remove the token of a keyslot that is not there: it would be taken for that of the next key there."""
-        token = header.token(slot)
-        if token is not None and token.type in PROVIDER_TOKEN_TYPES:
-            self._ports.headers.remove_token(device, slot)
-
-    def _another_is_proven(self, device: Device, slot: int) -> bool:
-        """Tell whether a configured key opened another slot, which nobody changed since; without a wish, any key."""
-        others = {number: proof for number, proof in self._keyring.proofs.items() if number != slot}
-        now = self._ports.headers.slot_digests(device, tuple(others))
-        good = [proof for number, proof in others.items() if number in now and proof.digest in (None, now[number])]
-        return any(self._configured is None or proof.key in self._configured.keys for proof in good)
-
-    def _expect_unchanged(self, step: RemoveKeyslot) -> None:
-        """Raise Refused where the slot is not what this run looked at, or proved, before."""
-        before = self._digests.get(step.slot)
-        now = self._ports.headers.slot_digests(step.device, (step.slot,)).get(step.slot)
-        if before is not None and before != now:
-            raise Refused(
-                "somebody else changed the keyslot meanwhile; it was left alone", slot=step.slot, hint="luksctl sync"
-            )
+            self._keyslots = KeyslotSteps(self._ports, self._keyring, self._configured)
+        return self._keyslots
 
     # ---- header and mapping -----------------------------------------------------------------------------------------
 
     def _header(self, device: Device) -> LuksHeader:
-        header = self._ports.disks.header_copies(device).best
-        if header is None:
-            raise DeviceError(f"no valid LUKS2 header copy on {device.path}")
-        return header
+        return current_header(self._ports.disks, device)
 
     def _format(self, step: FormatVolume) -> None:
         encryption = step.encryption
@@ -389,7 +295,7 @@ class Run:
     def _finish(self, device: Device, header_uuid: str) -> None:
         self._expect_header(device, header_uuid)
         self._ports.headers.clear_subsystem(device)
-        self._expect_equal_copies(device, "finishing")
+        expect_equal_copies(self._ports.disks, device, "finishing")
         if self._header(device).unfinished_mark:
             # Without the intent, a mark that stayed would lock the volume out at the next boot.
             raise DeviceError(f"after finishing, the header of {device.path} still carries the unfinished mark")
@@ -397,16 +303,11 @@ class Run:
     def _repair_header(self, device: Device, header_uuid: str) -> None:
         self._expect_header(device, header_uuid)
         self._ports.headers.repair(device)
-        self._expect_equal_copies(device, "repairing")
+        expect_equal_copies(self._ports.disks, device, "repairing")
 
     def _expect_header(self, device: Device, header_uuid: str) -> None:
         if self._header(device).uuid != header_uuid:
             raise NotConverged(f"the header of {device.path} changed under us", hint="luksctl plan")
-
-    def _expect_equal_copies(self, device: Device, doing: str) -> None:
-        state = self._ports.disks.header_copies(device).state
-        if state is not Copies.EQUAL:
-            raise DeviceError(f"after {doing}, the header copies of {device.path} do not agree ({state})")
 
     def _write_state_encryption(self, step: WriteStateEncryption) -> Done:
         """Let META follow, once a key of the new list was proven; until then it stays as it is."""

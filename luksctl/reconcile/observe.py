@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from luksctl.errors import DeviceError
 from luksctl.model.config import VolumeSettings
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
 from luksctl.model.intent import FormatIntent
@@ -154,3 +155,18 @@ def _name(signature: Signature) -> str:
     if signature.ambivalent:
         return "several contradicting signatures"
     return signature.type or "an unnamed signature"
+
+
+def current_header(disks: Disks, device: Device) -> LuksHeader:
+    """Return the valid, newer header copy as it is on the medium now; DeviceError where there is none."""
+    header = disks.header_copies(device).best
+    if header is None:
+        raise DeviceError(f"no valid LUKS2 header copy on {device.path}")
+    return header
+
+
+def expect_equal_copies(disks: Disks, device: Device, doing: str) -> None:
+    """Raise DeviceError unless both header copies are valid and equal on the medium."""
+    state = disks.header_copies(device).state
+    if state is not Copies.EQUAL:
+        raise DeviceError(f"after {doing}, the header copies of {device.path} do not agree ({state})")

@@ -12,7 +12,7 @@ import pytest
 from luksctl.errors import Degraded, LuksctlError, ProviderUnavailable, TokenInvalid
 from luksctl.model.config import ConfiguredKey, KmsKey, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.header import Keyslot, LuksHeader, Token
+from luksctl.model.header import Keyslot, LuksHeader
 from luksctl.model.ports import KeyProvider, MadeKey, Ports
 from luksctl.reconcile.books import unverified
 from luksctl.reconcile.converge import converge
@@ -167,7 +167,7 @@ def test_a_slot_added_by_hand_between_any_two_steps_stays(change: str, number: i
         added = add_by_hand(world, number)
         with suppress(LuksctlError):
             list(run)
-        run.close()
+        del run
         for _ in range(2):
             world.reboot()
             with suppress(Degraded):
@@ -199,13 +199,13 @@ def test_a_slot_changed_by_hand_between_any_two_steps_is_not_taken_for_proven(ch
             break
         before += 1
         if header_of(world).keyslot(number) is None:
-            run.close()
+            del run
             continue
         world.medium.areas[number] = Area(FOREIGN_KEY, world.medium.digest_key)
         changed += 1
         with suppress(LuksctlError):
             list(run)
-        run.close()
+        del run
         world.reboot()
         try:
             world.converge(following(new, old))
