@@ -5,6 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tests.reconcile.images import Node
@@ -33,3 +36,33 @@ def _boot(directory: str, change: str, steps: int) -> None:
     for _ in range(steps):
         next(run)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@contextmanager
+def paused_boot(directory: Path, change: str, steps: int) -> Iterator[None]:
+    """Have another process boot and stand still after `steps` steps while the `with` lasts; then it goes on."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    here, there = context.Pipe()
+    process = context.Process(target=_pausing_boot, args=(str(directory), change, steps, there))
+    process.start()
+    there.close()
+    here.recv()
+    try:
+        yield
+    finally:
+        here.close()
+        process.join()
+    if process.exitcode != 0:
+        raise AssertionError(f"{change}: exit code {process.exitcode}")
+
+
+def _pausing_boot(directory: str, change: str, steps: int, pipe: Connection) -> None:
+    from tests.reconcile.rotations import CHANGES, boot  # noqa: PLC0415  # as above
+
+    _, new = CHANGES[change]
+    for count, _ in enumerate(boot(Node(Path(directory)), new), start=1):
+        if count == steps:
+            pipe.send("it stands")
+            with suppress(EOFError):
+                pipe.recv()
