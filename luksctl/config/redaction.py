@@ -32,7 +32,7 @@ def redact(text: bytes) -> bytes:
     characters = decode(text, report)
     roots = load_documents(characters, report)
     report.raise_problems()
-    spans = {span for root in roots for node in _secret_scalars(root) if (span := _span(node, characters)) is not None}
+    spans = {span for root in roots for node in secret_scalars(root) if (span := span_of(node, characters)) is not None}
     pieces: list[str] = [BYTE_ORDER_MARK] if text.startswith(BYTE_ORDER_MARK.encode()) else []
     copied = 0
     for start, end in sorted(spans):
@@ -47,7 +47,7 @@ def _replacement(first: str) -> str:
     return f"{quote}{REDACTED}{quote}"
 
 
-def _span(node: ScalarNode, characters: str) -> tuple[int, int] | None:
+def span_of(node: ScalarNode, characters: str) -> tuple[int, int] | None:
     """Return where the scalar's own text starts and ends, without anchor, tag and trailing lines; None when empty."""
     start, end = int(node.start_mark.index), int(node.end_mark.index)
     if not node.value:
@@ -58,7 +58,7 @@ def _span(node: ScalarNode, characters: str) -> tuple[int, int] | None:
     return start, start + len(characters[start:end].rstrip())
 
 
-def _secret_scalars(root: Node) -> Iterator[ScalarNode]:
+def secret_scalars(root: Node) -> Iterator[ScalarNode]:
     """Yield every scalar that is or may be a static passphrase; aliases lead to the scalar they stand for."""
     pending: list[tuple[Node, bool]] = [(root, False)]
     visited: set[tuple[int, bool]] = set()

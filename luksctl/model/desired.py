@@ -14,7 +14,8 @@ class DesiredVolume:
     locked, …); None allows it. `follow_in_meta` lets tag 9 follow the wish for STATE: only STATE's own config may.
     `sync` lets the keyslots follow the wish after the volume was opened; without it they are only looked at. `fallback`
     are the key lists that the volume had before, newest first: they open it where a change is unfinished.
-    `expect_encrypted` is what `luksctl enable` recorded: a plain filesystem there is never mounted.
+    `rotate` are slots whose keys are made anew, though what they hold is in sync. `expect_encrypted` is what
+    `luksctl enable` recorded: a plain filesystem there is never mounted.
     """
 
     volume: str
@@ -25,6 +26,7 @@ class DesiredVolume:
     expect_encrypted: bool = False
     sync: bool = False
     fallback: tuple[VolumeEncryption, ...] = ()
+    rotate: tuple[int, ...] = ()
 
     @property
     def mapped_name(self) -> str:

@@ -88,6 +88,11 @@ class Keyring:
         proof = self.proofs.get(slot)
         return proof is not None and proof.key == key
 
+    def renewed(self, slot: int) -> bool:
+        """Tell whether the key that this run made for `slot` opened it."""
+        made, proof = self.made.get(slot), self.proofs.get(slot)
+        return made is not None and proof is not None and proof.secret == made.key
+
     def proven_key_of(self, encryption: VolumeEncryption) -> bool:
         """Tell whether any key of `encryption` opened any slot."""
         return any(proof.key == key for proof in self.proofs.values() for key in encryption.keys)

@@ -167,16 +167,15 @@ def _put(case: _Case, entry: KeyFinding) -> tuple[tuple[Step, ...], str | None]:
     """Return the steps that put a key into its slot, or why it cannot be done."""
     if entry.spare is not None:
         return _from_spare(case, entry.key, entry.spare), None
-    match entry.state:
-        case KeyState.MISSING:
-            return _add(case, entry.key), None
-        case KeyState.DIFFERS:
-            spare = case.free_slot({other.slot for other in case.books.underway})
-            if spare is None:
-                return (), "there is no free keyslot to change it through"
-            return _change(case, entry.key, spare), None
-        case _:
-            return (), None
+    if entry.state is KeyState.MISSING:
+        return _add(case, entry.key), None
+    renewed = entry.works and entry.key.slot in case.desired.rotate
+    if not renewed and entry.state is not KeyState.DIFFERS:
+        return (), None
+    spare = case.free_slot({other.slot for other in case.books.underway})
+    if spare is None:
+        return (), "there is no free keyslot to change it through"
+    return _change(case, entry.key, spare), None
 
 
 def _write(case: _Case, key: ConfiguredKey, slot: int) -> tuple[Step, ...]:

@@ -138,7 +138,9 @@ class RecoverySession:
             AnnounceKeyslot(volume, device, slot, slot, token),
             AddKeyslot(volume, device, slot, self._desired.policy.kdf_for(RECOVERY)),
             ProveKey(volume, device, held),
-            RecordKeyslots(volume, device, (held,), token, recovery=True),
+            RecordKeyslots(
+                volume, device, (held,), token, recovery=True, unfingerprinted=self._desired.policy.unfingerprinted
+            ),
         )
         for done in self._run(found.header).take_all(steps):
             yield done
@@ -154,14 +156,9 @@ class RecoverySession:
         Refused where it is none, or no configured key opened another slot in this run. Cut: as before, or the next sync
         removes it.
         """
+        self.expect_removable(slot)
         found = self._found()
         volume, device, token = self._desired.volume, found.device, self._token(found.header)
-        note = self._books(found.header).note(slot)
-        if note is None or note.purpose is not Purpose.RECOVERY:
-            raise Refused("this is no recovery key", volume=volume, slot=slot, hint=f"luksctl recovery list {volume}")
-        if not self._keyring.proven_key_of(self._encryption):
-            cause = "no key of the config opened another slot, so this one may be the last"
-            raise Refused(cause, volume=volume, slot=slot, hint=f"luksctl check {volume}")
         steps: tuple[Step, ...] = (
             DisownKeyslot(volume, device, slot, token),
             RemoveKeyslot(volume, device, slot),
@@ -170,6 +167,16 @@ class RecoverySession:
         yield from self._run(found.header).take_all(steps)
         if self._found().header.keyslot(slot) is not None:
             raise Degraded("the keyslot is still there", volume=volume, slot=slot, hint=f"luksctl sync {volume}")
+
+    def expect_removable(self, slot: int) -> None:
+        """Raise Refused where `slot` holds no recovery key, or no configured key opened another slot in this run."""
+        volume = self._desired.volume
+        note = self._books(self._found().header).note(slot)
+        if note is None or note.purpose is not Purpose.RECOVERY:
+            raise Refused("this is no recovery key", volume=volume, slot=slot, hint=f"luksctl recovery list {volume}")
+        if not self._keyring.proven_key_of(self._encryption):
+            cause = "no key of the config opened another slot, so this one may be the last"
+            raise Refused(cause, volume=volume, slot=slot, hint=f"luksctl check {volume}")
 
     @property
     def _encryption(self) -> VolumeEncryption:

@@ -1,0 +1,39 @@
+"""Fresh keys for slots whose provider makes keys: each is changed through a spare, whatever its slot holds now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from luksctl.errors import Degraded, Refused
+from luksctl.model.config import VolumeSettings
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.ports import Ports
+from luksctl.model.step import Done
+from luksctl.reconcile.apply import Run
+from luksctl.reconcile.converge import Session
+from luksctl.reconcile.keyring import Keyring
+from luksctl.value import replace
+
+
+def rotate(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Iterator[Done]:
+    """Yield every step that gives the slots of `desired.rotate` new keys, and brings all others in sync.
+
+    Refused where the volume is none of ours; Degraded where a slot still has the key it had, or is not in sync. Cut:
+    the next sync ends with the old key or the new one in the slot, and nothing left of the other.
+    """
+    volume = desired.volume
+    with ports.disks.volume_lock(volume), Keyring(volume) as keyring:
+        session = Session(desired, settings, ports, keyring)
+        yield from session.unlock()
+        if not session.adopted:
+            raise Refused("luksctl does not manage its keyslots", volume=volume, hint=f"luksctl adopt {volume}")
+        planned = session.compare()
+        yield from Run(volume, ports, keyring, None, desired.encryption).take_all(planned.steps)
+        # What is left to do now is what a sync would do: the keys that were made are not made once more.
+        yield from Session(replace(desired, rotate=()), settings, ports, keyring).sync()
+        old = [slot for slot in desired.rotate if not keyring.renewed(slot)]
+        if old:
+            causes = [error.cause for error in keyring.failures.errors if error.slot in old]
+            because = "; ".join((*planned.problems, *causes)) or "nothing was changed"
+            named = ", ".join(f"slot {slot}" for slot in old)
+            raise Degraded(f"{named} kept the key it had: {because}", volume=volume, hint=f"luksctl check {volume}")
