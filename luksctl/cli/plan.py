@@ -19,6 +19,7 @@ from luksctl.model.config import STATE
 from luksctl.model.observed import Luks2
 from luksctl.model.step import Destroys
 from luksctl.node.preview import Outlook, Preview, outlook, preview
+from luksctl.node.report import read_report
 
 _COLUMNS = ("volume", "step", "slot", "destroys", "what")
 
@@ -65,6 +66,9 @@ def _notes(known: Outlook, previews: Sequence[Preview]) -> Iterator[str]:
     yield from known.view.notes
     for seen in previews:
         yield from (f"{seen.volume}: {note}" for note in seen.plan.notes)
+        report = read_report(known.node, seen.volume)
+        if isinstance(seen.observed, Luks2) and report is not None and report.in_sync is False:
+            yield f"{seen.volume}: its keyslots are not those of the config (luksctl sync --dry-run {seen.volume})"
         closed = isinstance(seen.observed, Luks2) and seen.observed.mapping is None
         if seen.volume == STATE and closed and known.config is not None and not known.view.state_mounted:
             yield f"once STATE is open, the config in it rules, and {known.config.source} does not"
