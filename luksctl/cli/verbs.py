@@ -109,6 +109,14 @@ VERBS: Final = (
         (2, 3, 9, 10, 11),
     ),
     Verb(
+        "keys",
+        Group.KEYS,
+        "keys",
+        "give keyslots new keys",
+        "rotate: the keys that the slots had",
+        tuple(sorted((*_FLOW, 5, 13))),
+    ),
+    Verb(
         "recovery",
         Group.KEYS,
         "recovery",

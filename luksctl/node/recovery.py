@@ -107,6 +107,19 @@ def remove_recovery_key(node: Node, volume: str, slot: int) -> None:
         _announce(node, running.remove(slot))
 
 
+def replace_recovery_key(node: Node, volume: str, slot: int, show: Show) -> Place:
+    """Make a new recovery key as `add_recovery_key`, and then destroy the one in `slot`; return where the new one is.
+
+    Cut: as there; or both open, and both are listed.
+    """
+    with _session(node, volume) as running:
+        _announce(node, running.unlock())
+        running.expect_removable(slot)
+        place = add_within(node, volume, running, show)
+        _announce(node, running.remove(slot))
+    return place
+
+
 def recovery_keys(node: Node, volume: str) -> tuple[RecoverySlot, ...]:
     """Return the recovery keys of `volume`, without a key derivation: as the header lists them, not verified."""
     observed = _look(node, volume).observed

@@ -1,0 +1,80 @@
+"""`luksctl keys rotate`: give keyslots new keys."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from luksctl.cli.context import Context
+from luksctl.cli.handing_out import add_recipient, handing_out
+from luksctl.cli.parser import Parser
+from luksctl.cli.secret_input import read_passphrase
+from luksctl.cli.volumes import MANAGED, volume_of, volumes_of
+from luksctl.errors import UsageError
+from luksctl.node.rotate import Rotated, rotate_all, rotate_slot
+from luksctl.secret import Secret
+
+
+def configure(parser: Parser) -> None:
+    """Add the options of the verb."""
+    rotating = parser.add_command("rotate", text="give one slot, or all slots whose provider makes keys, new keys")
+    rotating.add_argument("volume", metavar="VOLUME", nargs="?", help=f"{' or '.join(MANAGED)}; both without it")
+    rotating.add_argument("--slot", metavar="N", type=int, help="this keyslot, whatever its kind")
+    rotating.add_argument(
+        "--key-fd",
+        metavar="N",
+        type=int,
+        help="read the new passphrase of a static key from this descriptor; without it, it is asked for",
+    )
+    add_recipient(rotating)
+
+
+def run(arguments: Namespace, context: Context) -> int:
+    """Rotate, and say which slots have new keys."""
+    show = handing_out(arguments.recipient, context.console)
+    if arguments.slot is None:
+        volumes = volumes_of(() if arguments.volume is None else (arguments.volume,))
+        rotated = rotate_all(context.node(), volumes)
+    elif arguments.volume is None:
+        raise UsageError("--slot needs a volume", hint="luksctl keys rotate VOLUME --slot N")
+    else:
+        volume, slot = volume_of(arguments.volume), int(arguments.slot)
+        what = f"New passphrase of slot {slot} of {volume}"
+        node = context.node()
+        rotated = (rotate_slot(node, volume, slot, lambda: _ask(what, arguments.key_fd), show),)
+    _say(rotated, context)
+    return 0
+
+
+def _ask(what: str, descriptor: int | None) -> Secret:
+    """Return the new passphrase; typed at a terminal, it is asked for twice. UsageError where both differ."""
+    passphrase = read_passphrase(what, descriptor)
+    if descriptor is not None:
+        return passphrase
+    with read_passphrase(f"{what}, again", None) as again:
+        if passphrase == again:
+            return passphrase
+    passphrase.close()
+    raise UsageError("the two passphrases differ; nothing was changed")
+
+
+def _say(rotated: tuple[Rotated, ...], context: Context) -> None:
+    console = context.console
+    if any(entry.place is not None for entry in rotated):
+        # What was handed out is the one document on standard output.
+        for entry in rotated:
+            console.note(f"{entry.volume}: the recovery key of slot {entry.slots[0]} is gone")
+            console.note(f"next: luksctl recovery verify {entry.volume}")
+        return
+    for entry in rotated:
+        console.say(f"{entry.volume}: new keys in slots {', '.join(map(str, entry.slots))}")
+        if entry.stored:
+            console.note("STATE's config has the new passphrase. Put it into your own copy, too: a file that still has")
+            console.note("the old one brings that back when it is applied.")
+    console.document(
+        {
+            "rotated": [
+                {"volume": entry.volume, "slots": list(entry.slots), "kind": entry.kind, "stored": entry.stored}
+                for entry in rotated
+            ]
+        }
+    )
