@@ -7,7 +7,7 @@ from argparse import Namespace
 from luksctl.cli.context import Context
 from luksctl.cli.handing_out import add_recipient, handing_out
 from luksctl.cli.parser import Parser
-from luksctl.cli.secret_input import read_passphrase
+from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of, volumes_of
 from luksctl.errors import UsageError
 from luksctl.node.rotate import Rotated, rotate_all, rotate_slot
@@ -47,10 +47,10 @@ def run(arguments: Namespace, context: Context) -> int:
 
 def _ask(what: str, descriptor: int | None) -> Secret:
     """Return the new passphrase; typed at a terminal, it is asked for twice. UsageError where both differ."""
-    passphrase = read_passphrase(what, descriptor)
+    passphrase = read_passphrase(what, descriptor, terminal=TERMINAL)
     if descriptor is not None:
         return passphrase
-    with read_passphrase(f"{what}, again", None) as again:
+    with read_passphrase(f"{what}, again", None, terminal=TERMINAL) as again:
         if passphrase == again:
             return passphrase
     passphrase.close()
