@@ -15,7 +15,7 @@ from __future__ import annotations
 from string import ascii_letters, digits
 
 from luksctl.hints import Final
-from luksctl.model.config import EPHEMERAL, STATE, Settings
+from luksctl.model.config import EPHEMERAL, META, STATE, ByImage, Settings
 from luksctl.node.node import Paths
 from luksctl.value import frozen
 
@@ -33,7 +33,7 @@ DefaultDependencies=no
 Conflicts=shutdown.target
 After=systemd-udevd.service systemd-modules-load.service systemd-tmpfiles-setup-dev.service
 After=systemd-remount-fs.service{after}
-Wants=systemd-udevd.service{wants}
+{files}Wants=systemd-udevd.service{wants}
 Before=shutdown.target{before}
 OnFailure=luksctl-retry@{volume}.service
 
@@ -197,6 +197,13 @@ def check_units(settings: Settings, command: tuple[str, ...]) -> tuple[UnitFile,
     )
 
 
+def _files(settings: Settings, volume: str) -> str:
+    """Return what mounts the directories of image files; nothing for partitions."""
+    locations = (settings.volume(name).location for name in (META, volume))
+    paths = [_word(location.path) for location in locations if isinstance(location, ByImage)]
+    return f"RequiresMountsFor={' '.join(paths)}\n" if paths else ""
+
+
 def _open_service(settings: Settings, volume: str, program: tuple[str, ...]) -> UnitFile:
     state_mount = settings.volume(STATE).mount_point
     after = wants = before = ""
@@ -213,6 +220,7 @@ def _open_service(settings: Settings, volume: str, program: tuple[str, ...]) -> 
         after=after,
         wants=wants,
         before=before,
+        files=_files(settings, volume),
         program=_command(program),
         identifier=IDENTIFIER,
         stop_after_s=settings.timeouts.hook_s + _HANG_MARGIN_S,

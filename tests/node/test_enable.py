@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from luksctl.devices.programs import Program, locate
-from luksctl.model.config import EPHEMERAL, STATE, Settings, VolumeSettings
+from luksctl.model.config import EPHEMERAL, STATE, ByImage, Settings, VolumeSettings
 from luksctl.node import guard
 from luksctl.node.enable import Outcome, Target, disable, enable, start
 from luksctl.node.node import Paths
@@ -264,3 +264,18 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
     (tmp_path / CHECK_TIMER).write_text(units[1].text.replace("Persistent", "Presistent"), encoding="utf-8")
     done = subprocess.run([verify, "verify", "--man=no", named[1]], capture_output=True, text=True, check=False)
     assert "Presistent" in done.stderr
+
+
+def test_image_files_are_waited_for(tmp_path: Path) -> None:
+    """What holds them is mounted first; partitions need nothing of the kind."""
+    target = _target(tmp_path)
+    images = (("META", VolumeSettings(ByImage("/srv/meta.img"))), ("STATE", VolumeSettings(ByImage("/srv/my files/s"))))
+    kept = tuple((name, volume) for name, volume in target.settings.volumes if name == "EPHEMERAL")
+    enable(
+        replace(target, settings=replace(target.settings, volumes=(*images, *kept))), RecordingHost(), encrypted=None
+    )
+    units = tmp_path / "etc/systemd/system"
+    text = (units / "luksctl-open@STATE.service").read_text(encoding="utf-8")
+    assert '\nRequiresMountsFor=/srv/meta.img "/srv/my files/s"\n' in text
+    enable(_target(tmp_path), RecordingHost(), encrypted=None)
+    assert "RequiresMountsFor" not in (units / "luksctl-open@STATE.service").read_text(encoding="utf-8")
