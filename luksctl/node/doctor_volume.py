@@ -33,7 +33,8 @@ def last_attempt(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
     if report.problem is not None and not volume.is_up and not explained:
         yield Finding(Weight.BROKEN, f"the last attempt ended with: {report.problem}", report.hint)
     for note in report.notes:
-        yield Finding(Weight.RISK, f"the last attempt noted: {note}", f"luksctl plan {volume.name}")
+        # What was left undone has findings of its own (keyslots, META); a note alone may be good news.
+        yield Finding(Weight.NOTE, f"the last attempt noted: {note}", f"luksctl plan {volume.name}")
 
 
 def closed(_: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:

@@ -219,7 +219,7 @@ ONE_AT_A_TIME: list[tuple[Callable[[Bench], None], Weight, str, str]] = [
     (_unit_failed, RISK, "luksctl-open@STATE.service failed", "journalctl -b -u luksctl-open@STATE.service"),
     (_not_mounted, BROKEN, "it is not mounted at", "systemctl start"),
     (_something_else_mounted, BROKEN, "something else is mounted at", "umount"),
-    (_note_of_the_last_attempt, RISK, "dial kms: refused", "luksctl plan STATE"),
+    (_note_of_the_last_attempt, NOTE, "dial kms: refused", "luksctl plan STATE"),
     (_damaged_copy, RISK, "the header copies do not agree: first only", "luksctl boot STATE"),
     (_meta_behind, RISK, "META does not hold the keys of STATE", "luksctl sync STATE"),
     (_work_to_do, RISK, "it is not as configured", "luksctl plan STATE"),
