@@ -63,7 +63,11 @@ vm-test: venv vm-packages ## vm-tests/: stories in virtual machines, with dm-cry
 	@$(pytest) vm-tests -v -n $(GUESTS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 .PHONY: faults
-faults: venv vm-packages ## every power cut that make vm-test takes a sample of (SEED=… chooses which)
+faults: venv vm-packages ## every power cut that make unit and vm-test take a sample of (SEED=… chooses which)
+	$(say) 'kills between steps, all of them'
+	@FAULTS=all $(pytest) tests/reconcile/test_real_sync.py tests/reconcile/test_sync_among_others.py -n $(JOBS) -o timeout=1200
+	$(say) 'power cuts at every write, on image files; the table goes into docs/reliability.md'
+	@$(bin)/python -m tests.faults
 	$(say) 'power cuts in virtual machines, all of them'
 	@FAULTS=all $(pytest) vm-tests/test_power_cuts.py -v -n $(GUESTS) --dist load $(ARGS)
 

@@ -57,7 +57,7 @@ def assert_each_key_opens(node: Node, keys: VolumeEncryption) -> None:
 def test_a_damaged_key_area_is_noticed_tried_and_made_anew(
     stage: Stage, keys: VolumeEncryption, which: int, length: int
 ) -> None:
-    """One byte of the area, or its first sectors as a cut destroy leaves them: the slot is tried, fails, is replaced."""
+    """One byte of the area, or its first sectors, as a cut destroy does: the slot is tried, fails, is replaced."""
     node = stage.node(keys)
     slot = keys.keys[which].slot
     place = area_of(node, slot).offset_bytes
@@ -112,7 +112,7 @@ def test_with_an_old_header_restored_the_rotated_out_key_goes_again(
 
 
 def test_with_an_old_header_restored_a_removed_slot_goes_again(stage: Stage, tmp_path: Path) -> None:
-    """The old header lists a slot that the config dropped: it is ours by its own bookkeeping, so it is removed again."""
+    """The old header lists a slot that the config dropped; by its own bookkeeping it is ours, so it is removed again."""
     old, new = encrypted(static(0, OLD), static(1, OTHER)), encrypted(static(1, OTHER))
     node = stage.node(old)
     backup = tmp_path / "header.backup"
