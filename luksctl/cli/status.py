@@ -113,6 +113,8 @@ def _show_volume(volume: VolumeStatus, console: Console) -> None:
             console.say(f"  Talos would remove slot {', '.join(str(slot) for slot in volume.talos.removes)}")
     for finding in volume.findings:
         console.say(f"  ! {finding}")
+    for warning in volume.warnings:
+        console.say(f"  warning: {warning}")
     report = volume.report
     if report is not None and report.problem is not None and volume.mapping is None:
         console.say(f"  last attempt: {report.problem}")

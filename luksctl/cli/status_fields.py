@@ -73,6 +73,7 @@ def _volume(volume: VolumeStatus) -> dict[str, object]:
             "removesSlots": list(volume.talos.removes),
         },
         "findings": list(volume.findings),
+        "warnings": list(volume.warnings),
         "lastAttempt": None if volume.report is None else _report(volume.report),
         "hint": volume.hint,
         "exitCode": volume.code,

@@ -16,6 +16,7 @@ from luksctl.model.step import OpenVolume
 from luksctl.node import talos
 from luksctl.node.node import Node
 from luksctl.node.preview import Preview
+from luksctl.node.recovery import recovery_warnings
 from luksctl.node.report import Report, VolumeState, read_report
 from luksctl.node.units import mount_unit
 from luksctl.reconcile.books import unverified
@@ -55,7 +56,7 @@ class TalosStatus:
 class VolumeStatus:
     """One volume. `findings` are what is not as it should be, `notes` what the last attempt left to say.
 
-    `code` is 0, or the exit code of the worst finding.
+    `warnings` are what should be done while all is well; `code` is 0, or the exit code of the worst finding.
     """
 
     volume: str
@@ -67,6 +68,7 @@ class VolumeStatus:
     mount_point: str | None = None
     mounted: bool = False
     findings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     hint: str | None = None
     code: int = WELL
 
@@ -121,6 +123,7 @@ def volume_status(node: Node, seen: Preview) -> VolumeStatus:
         mount_point=mount_point,
         mounted=mounted,
         findings=findings,
+        warnings=() if header is None else recovery_warnings(node, seen.volume, header),
         hint=_hint(seen, code),
         code=code,
     )

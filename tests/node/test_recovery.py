@@ -25,6 +25,7 @@ from luksctl.node.recovery import (
 )
 from luksctl.node.recovery_record import FILE_NAME
 from luksctl.node.report import VolumeState, read_report
+from luksctl.node.status import node_status
 from luksctl.node.sync import adopt
 from luksctl.node.unlock import open_already, unlock
 from luksctl.secret import Secret
@@ -80,6 +81,8 @@ def header(image: ImageNode, volume: str = EPHEMERAL) -> LuksHeader:
 def test_status_warns_until_it_was_verified_once(image: ImageNode, sheet: Sheet) -> None:
     """The one that stays unproven is named, with what to type."""
     (warning,) = recovery_warnings(image.node, EPHEMERAL, header(image))
+    (shown,) = node_status(image.node, (EPHEMERAL,)).volumes
+    assert shown.warnings == (warning,)
     assert warning == "slot 30 (recovery) was never verified (luksctl recovery verify EPHEMERAL)"
     assert recovery_warnings(image.node, STATE, header(image, STATE)) == ()
     with sheet.key as key:
