@@ -130,7 +130,7 @@ VERBS: Final = (
         "unlock",
         "open a volume by hand with a recovery key",
         "nothing; formats nothing",
-        (3, 4, 8, 9, 10, 11),
+        (2, 3, 4, 8, 9, 10, 11),
     ),
     Verb(
         "validate",

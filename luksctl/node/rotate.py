@@ -100,8 +100,11 @@ def _rotate_static(node: Node, volume: str, key: ConfiguredKey, ask: Callable[[]
 
     Cut: the old config, or the new one and a slot that the next boot changes.
     """
-    config = _stored(node, volume, key.slot)
+    _stored(node, volume, key.slot)  # what is refused anyway asks nobody
     with ask() as passphrase:
+        # Read now: while somebody was typing, another config may have been applied.
+        config = _stored(node, volume, key.slot)
+        key = _static_key(config, volume, key.slot)
         if isinstance(key.source, StaticKey) and key.source.passphrase == passphrase:
             raise Refused("this is the passphrase that the slot has already", volume=volume, slot=key.slot)
         text = _text(passphrase)
@@ -112,6 +115,15 @@ def _rotate_static(node: Node, volume: str, key: ConfiguredKey, ask: Callable[[]
         raise _by_hand("the config refers to this passphrase in more than one place", volume, key.slot)
     apply_config(node, changed, insecure=False)
     return Rotated(volume, (key.slot,), KeyKind.STATIC.value, stored=True)
+
+
+def _static_key(config: MachineConfig, volume: str, slot: int) -> ConfiguredKey:
+    encryption = config.encryption_of(volume)
+    keys = () if encryption is None else encryption.keys
+    key = next((entry for entry in keys if entry.slot == slot and isinstance(entry.source, StaticKey)), None)
+    if key is None:
+        raise Refused("the config has no static key there any more", volume=volume, slot=slot, hint="luksctl status")
+    return key
 
 
 def _stored(node: Node, volume: str, slot: int) -> MachineConfig:

@@ -29,7 +29,7 @@ from luksctl.model.step import (
     Step,
 )
 from luksctl.reconcile.apply import Run
-from luksctl.reconcile.books import unverified, verified
+from luksctl.reconcile.books import Books, unverified, verified
 from luksctl.reconcile.converge import Session, look
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.keys import cheapest_first
@@ -164,7 +164,13 @@ class RecoverySession:
             RemoveKeyslot(volume, device, slot),
             ForgetKeyslots(volume, device, (slot,), token),
         )
-        yield from self._run(found.header).take_all(steps)
+        try:
+            yield from self._run(found.header).take_all(steps)
+        except Refused:
+            # Somebody changed the slot meanwhile: it is theirs now, and no sync may take it away.
+            books = Books(self._ports.headers, self._keyring, device)
+            books.forget(self._found().header, (slot,), token, {slot})
+            raise
         if self._found().header.keyslot(slot) is not None:
             raise Degraded("the keyslot is still there", volume=volume, slot=slot, hint=f"luksctl sync {volume}")
 

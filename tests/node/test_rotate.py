@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,24 @@ def test_a_config_that_is_not_in_state_is_left_to_people(image: ImageNode) -> No
     with pytest.raises(Refused, match="STATE does not hold"):
         rotate_slot(image.node, EPHEMERAL, 0, never, nothing)
     assert Path(image.paths.machine_config).read_bytes() == text
+
+
+def test_a_config_that_was_applied_while_somebody_typed_is_not_undone(image: ImageNode) -> None:
+    """The passphrase goes into the config that STATE holds by then; a key that is gone from it is not brought back."""
+    fresh = document(STATE, static(0, "one"), "slot: 3, nodeID: {}"), document(EPHEMERAL, static(0, "one"))
+
+    def apply_another_and_type() -> Secret:
+        image.configure(*fresh)
+        return Secret.take(b"two")
+
+    with suppress(Degraded):  # this machine may have no UUID for the nodeID key
+        rotate_slot(image.node, EPHEMERAL, 0, apply_another_and_type, nothing)
+    assert "slot: 3, nodeID" in (image.state / "config.yaml").read_text(encoding="utf-8")
+    fresh = document(STATE, static(0, "one")), document(EPHEMERAL, static(1, "one"))
+    before = image.bytes_of(EPHEMERAL)
+    with pytest.raises(Refused, match="no static key there any more"):
+        rotate_slot(image.node, EPHEMERAL, 0, apply_another_and_type, nothing)
+    assert image.bytes_of(EPHEMERAL) == before
 
 
 def test_a_recovery_key_is_replaced_by_a_new_one(image: ImageNode) -> None:

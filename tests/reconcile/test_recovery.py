@@ -15,7 +15,7 @@ from luksctl.reconcile.books import unverified
 from luksctl.reconcile.recovery import keys_to_try, recovery_session, recovery_slots, slot_opened_by
 from luksctl.secret import Secret
 from luksctl.value import replace
-from tests.reconcile.medium import PowerCut
+from tests.reconcile.medium import Area, PowerCut
 from tests.reconcile.providers import encrypted, kms, static
 from tests.reconcile.world import DEVICE, SETTINGS, World, wish
 
@@ -271,6 +271,48 @@ def test_only_recovery_keys_are_removed() -> None:
     with pytest.raises(Refused, match="no key of the config"):
         remove(world, following(encrypted(static(7, b"new")), KEYS), slot)
     assert numbers(world) == {0, 1, slot}
+
+
+def somebody_else(world: World, slot: int) -> None:
+    """Put another key into the slot, as another tool would, whatever was there."""
+    header = header_of(world)
+    others = tuple(other for other in header.keyslots if other.number != slot)
+    theirs = replace(header.keyslots[0], number=slot, time=77)
+    world.medium.areas[slot] = Area(b"theirs", world.medium.digest_key)
+    world.medium.change(replace(header, keyslots=(*others, theirs), seqid=header.seqid + 1))
+
+
+def test_a_slot_that_somebody_takes_meanwhile_stays_theirs() -> None:
+    """Between the announcement and the writing: nothing is added, and no sync takes their slot away."""
+    world = formatted()
+    world.after["write_token 31"] = lambda: world.after.update({"header_copies /dev/sda3": once})
+
+    def once() -> None:
+        world.after.clear()
+        somebody_else(world, 30)
+
+    with pytest.raises(Degraded, match="somebody else"):
+        add(world, following(KEYS))
+    boot(world)
+    assert opens(world, 30, b"theirs")
+    assert recovery_slots(header_of(world)) == ()
+
+
+def test_a_slot_that_somebody_changes_before_it_is_removed_stays_theirs() -> None:
+    """It is refused, and forgotten: what is there now is not ours to take away, also not by the next sync."""
+    world = formatted()
+    slot = add(world, following(KEYS))
+
+    def once() -> None:
+        world.after.clear()
+        somebody_else(world, slot)
+
+    world.after["write_token 31"] = lambda: world.after.update({"header_copies /dev/sda3": once})
+    with pytest.raises(Refused, match="somebody else changed the keyslot"):
+        remove(world, following(KEYS), slot)
+    boot(world)
+    assert opens(world, slot, b"theirs")
+    assert recovery_slots(header_of(world)) == ()
 
 
 def test_what_another_tool_removed_is_forgotten() -> None:
