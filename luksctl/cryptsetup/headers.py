@@ -15,6 +15,7 @@ from luksctl.cryptsetup.ondisk import Pread
 from luksctl.errors import CryptsetupError
 from luksctl.model import probe
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
+from luksctl.model.header import HeaderCopies
 from luksctl.model.ports import Activation, HeaderFormat
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
@@ -118,6 +119,23 @@ class LuksHeaders:
         """Make both copies equal to the valid, newer one: what libcryptsetup does by loading. Cut: that one stays."""
         with self._open(device):
             pass
+
+    def save_header(self, device: probe.Device) -> bytes:
+        """Return the header with its key areas as the content of a backup file. Writes nothing."""
+        from luksctl.cryptsetup.header_bytes import backup_of  # noqa: PLC0415  # as format
+
+        with _named(device):
+            return backup_of(copy_header(self._pread(device), device.size_bytes))
+
+    def restore_header(self, device: probe.Device, content: bytes, seen: HeaderCopies) -> None:
+        """Write a saved header back, sync, and read it back; see header_restore.py, also for what a cut leaves.
+
+        libcryptsetup has to load it first. Refused where the copies on the device are not `seen` any more.
+        """
+        from luksctl.cryptsetup.header_restore import restore_header  # noqa: PLC0415  # as format
+
+        with _named(device):
+            restore_header(device.path, device.size_bytes, self._pread(device), content, seen)
 
     @contextmanager
     def _open(self, device: probe.Device) -> Iterator[Device]:

@@ -86,6 +86,15 @@ class Headers(Protocol):
         Its JSON, the digests that name it, and its key area as they are on the medium. Writes nothing.
         """
 
+    def save_header(self, device: Device) -> bytes:
+        """Return the header with its key areas as the content of a backup file. Writes nothing."""
+
+    def restore_header(self, device: Device, content: bytes, seen: HeaderCopies) -> None:
+        """Write a saved header back; Refused where the copies on the device are not `seen` any more.
+
+        Cut: the header before or the saved one, whole; without a valid one before, perhaps none.
+        """
+
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         """Open `slot` with `key` without activating anything. Reads the header from the medium, writes nothing."""
 

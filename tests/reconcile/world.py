@@ -245,6 +245,13 @@ class _Headers:
             if keyslot is not None
         }
 
+    def save_header(self, device: Device) -> bytes:
+        self.world.call("save_header")
+        return self._best(device).json.encode()
+
+    def restore_header(self, device: Device, content: bytes, seen: HeaderCopies) -> None:
+        raise AssertionError(f"no step restores a header: {device.path}, {len(content)} bytes, {seen.state}")
+
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         self.world.call(f"test_key {slot}")
         self._opened(device, slot, key)
