@@ -125,6 +125,14 @@ VERBS: Final = (
         (2, 3, 4, 5, 6, 9, 10, 11, 13),
     ),
     Verb(
+        "header",
+        Group.KEYS,
+        "header",
+        "save the header of a volume, encrypted to an operator; put it back; list and drop kept backups",
+        "restore: the header on the device, with keyslots that the backup has not; drop: those backups",
+        (2, 3, 9, 10, 11, 13),
+    ),
+    Verb(
         "unlock",
         Group.KEYS,
         "unlock",

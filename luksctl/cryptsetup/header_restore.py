@@ -1,8 +1,8 @@
 """Write a saved header back so that at every moment a whole header is on the device: the one before, or the saved one.
 
-crypt_header_restore writes over everything from the front, in one write, synced once at its end: a cut leaves the saved header
-above key areas of the one before. Here key areas go first, to places that the present header does not use; then the
-copies, one after the other, with a sequence number above all others; last, what no keyslot names is overwritten.
+crypt_header_restore writes over everything from the front in one go, and syncs it at the end: a cut leaves the saved
+header above key areas of the one before. Here key areas go first, to places that the present header does not use; then
+the copies, one after the other, with a sequence id above all others; last, what no keyslot names is overwritten.
 """
 
 from __future__ import annotations

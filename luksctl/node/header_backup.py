@@ -1,0 +1,177 @@
+"""Backups of LUKS2 headers: made by hand, or kept in STATE while keyslots are removed; always encrypted there.
+
+A backup undoes a rotation: whoever has it and a key that was rotated out opens the volume. So those that were kept are
+dropped as soon as a sync ended with everything in place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from luksctl.cryptsetup.ondisk import read_copies
+from luksctl.errors import DeviceError, LuksctlError, Refused
+from luksctl.hints import TYPE_CHECKING, Final
+from luksctl.model.header import LuksHeader
+from luksctl.model.observed import Ambiguous, Missing
+from luksctl.model.probe import Device
+from luksctl.node.files import create_file, read_file, sync_directory
+from luksctl.node.node import Node
+from luksctl.node.sources import state_directory
+from luksctl.providers.recipient import read_recipient
+from luksctl.providers.sealed_header import HeaderPlace, SealedHeader, read_sealed_header, seal_header
+from luksctl.reconcile.books import unverified
+from luksctl.value import frozen
+
+if TYPE_CHECKING:
+    from luksctl.providers.recipient import Recipient
+
+DIRECTORY: Final = "header-backups"
+# A removal that fails at every boot must not fill STATE; the oldest ones are from before anything was removed.
+_MOST_KEPT: Final = 8
+
+
+@frozen
+class Saved:
+    """A header as it was read: the content of a backup file, and what it says."""
+
+    place: HeaderPlace
+    content: bytes
+
+
+@frozen
+class KeptBackup:
+    """A backup in STATE; `problem` says why the file cannot be read, and then `document` is None."""
+
+    path: str
+    document: SealedHeader | None
+    problem: str | None = None
+
+    @property
+    def volume(self) -> str:
+        """Return the volume that it is of, by its file's name."""
+        return os.path.basename(self.path).partition("-")[0]
+
+
+def save_header(node: Node, volume: str) -> Saved:
+    """Read the header of `volume` and its key areas under our lock of the volume. Writes nothing.
+
+    DeviceError where no copy is valid.
+    """
+    with node.ports.disks.volume_lock(volume):
+        device = find_device(node, volume)
+        return _saved(node, volume, device)
+
+
+def find_device(node: Node, volume: str) -> Device:
+    """Return the device of `volume`; DeviceError or Refused where there is not one."""
+    found = node.ports.disks.find(volume, node.settings.volume(volume), timeout_s=0)
+    match found:
+        case Missing(sought):
+            raise DeviceError(f"there is no device ({sought})", volume=volume)
+        case Ambiguous(candidates, reason):
+            raise Refused(f"{reason}: {', '.join(candidates)}", volume=volume)
+        case Device():
+            return found
+
+
+def counter_of(header: LuksHeader) -> int | None:
+    """Return the counter of the bookkeeping, not verified: no volume key is at hand."""
+    books = unverified(header)
+    return None if books is None else books.counter
+
+
+def sealed(saved: Saved, recipient: Recipient) -> bytes:
+    """Return the document in which only the recipient can read the backup."""
+    document = seal_header(saved.content, saved.place, recipient, datetime.now(UTC))
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def write_new(path: str, content: bytes) -> None:
+    """Make the file at `path`, mode 0600; Refused where it is there already. Cut: no file, or the whole one."""
+    if not create_file(path, content):
+        raise Refused(f"{path} is there already; nothing was written", hint="name another file")
+
+
+# ---- kept in STATE --------------------------------------------------------------------------------------------------
+
+
+def keeper(
+    node: Node, volume: str, recipient: str | None, problems: Callable[[str], None]
+) -> Callable[[Device], None] | None:
+    """Return what keeps a backup before the first keyslot is removed; None where no recipient is configured.
+
+    A backup that cannot be kept is a finding, told to `problems`: see docs/decisions/.
+    """
+    if recipient is None:
+        return None
+
+    def keep(device: Device) -> None:
+        try:
+            _keep(node, volume, device, recipient)
+        except (LuksctlError, OSError) as error:
+            cause = error.cause if isinstance(error, LuksctlError) else str(error.strerror)
+            problems(f"{volume}: no backup of its header was kept: {cause}")
+
+    return keep
+
+
+def kept_backups(node: Node) -> tuple[KeptBackup, ...]:
+    """Return the backups in STATE, oldest first for each volume; none where STATE is not mounted."""
+    directory = _directory(node)
+    if directory is None or not os.path.isdir(directory):
+        return ()
+    names = sorted(name for name in os.listdir(directory) if name.endswith(".json"))
+    return tuple(_read(os.path.join(directory, name)) for name in names)
+
+
+def drop_backups(node: Node, volume: str) -> tuple[str, ...]:
+    """Remove the kept backups of `volume`, and return their paths. Cut: some are left, and dropped next time."""
+    found = tuple(kept.path for kept in kept_backups(node) if kept.volume == volume)
+    for path in found:
+        os.unlink(path)
+    if found:
+        sync_directory(os.path.dirname(found[0]))
+    return found
+
+
+def _keep(node: Node, volume: str, device: Device, recipient: str) -> None:
+    directory = _directory(node)
+    if directory is None:
+        raise DeviceError("STATE is not mounted")
+    if sum(kept.volume == volume for kept in kept_backups(node)) >= _MOST_KEPT:
+        raise DeviceError(f"{_MOST_KEPT} are there already", hint=f"luksctl header drop {volume}")
+    saved = _saved(node, volume, device)
+    content = sealed(saved, read_recipient(recipient.encode()))
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    os.chmod(directory, 0o700)
+    sync_directory(os.path.dirname(directory))
+    # The sequence id tells two of one second apart; the same header is not kept twice.
+    name = f"{volume}-{saved.place.header_uuid}-{saved.place.seqid:020}.json"
+    create_file(os.path.join(directory, name), content)
+
+
+def _directory(node: Node) -> str | None:
+    state = state_directory(node)
+    return None if state is None else os.path.join(state, DIRECTORY)
+
+
+def _read(path: str) -> KeptBackup:
+    try:
+        return KeptBackup(path, read_sealed_header(read_file(path) or b""))
+    except LuksctlError as error:
+        return KeptBackup(path, None, error.cause)
+    except OSError as error:
+        return KeptBackup(path, None, error.strerror)
+
+
+def _saved(node: Node, volume: str, device: Device) -> Saved:
+    content = node.ports.headers.save_header(device)
+    header = read_copies(lambda offset, length: content[offset : offset + length], len(content)).best
+    if header is None:
+        raise DeviceError(f"the header of {device.path} cannot be read", volume=volume)
+    slots = tuple(slot.number for slot in header.keyslots)
+    place = HeaderPlace(os.uname().nodename, volume, header.uuid, header.seqid, counter_of(header), slots)
+    return Saved(place, content)
