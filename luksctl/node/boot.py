@@ -62,7 +62,8 @@ def _as_opened(report: Report, before: Report | None) -> Report:
     """Keep what is known about the opening when this attempt found the volume open already."""
     if report.opened_by is not None or before is None or before.device != report.device:
         return report
-    return replace(report, opened_by=before.opened_by, slot=before.slot)
+    in_sync = before.in_sync if report.in_sync is None else report.in_sync
+    return replace(report, opened_by=before.opened_by, slot=before.slot, in_sync=in_sync)
 
 
 # ---- stage one: STATE -----------------------------------------------------------------------------------------------
@@ -89,9 +90,10 @@ def _bring_up_state(node: Node) -> Report:
         return opened
     report = bring_up(node, wishes)
     used = next(wish for wish in wishes if wish.source == report.config_source)
-    # The second stage relies on it only where META names the very keys that were looked at.
-    alike = used.desired.encryption == node.ports.meta.load().state_encryption
-    return replace(report, in_sync=bool(report.in_sync) and alike)
+    if not report.in_sync:
+        return report
+    # The second stage relies on it, and may only where META names the very keys that were looked at.
+    return replace(report, in_sync=used.desired.encryption == node.ports.meta.load().state_encryption)
 
 
 def _wishes_for_state(node: Node) -> tuple[Wish, ...]:

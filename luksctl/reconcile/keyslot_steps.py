@@ -79,7 +79,7 @@ class KeyslotSteps:
             return Done(step, slot=step.slot, skipped="its key could not be made")
         header = self._header(step.device)
         if header.keyslot(step.slot) is not None:
-            return Done(step, slot=step.slot, skipped="somebody else has put a key there meanwhile")
+            return Done(step, slot=step.slot, skipped="the keyslot is in use")
         self._books(step.device).announce(header, step.slot, step.serves, step.token)
         return Done(step, slot=step.slot)
 
@@ -100,7 +100,7 @@ class KeyslotSteps:
 
     def _add_to_used(self, step: AddKeyslot, header: LuksHeader) -> Done:
         """Leave a slot that could not be removed; one that somebody else put there since is none of ours any more."""
-        if step.slot in self._digests:
+        if step.slot in self._digests or step.slot in self._added:
             return Done(step, slot=step.slot, skipped="the keyslot is in use")
         ours = next((token.number for token in header.tokens if token.type == TOKEN_TYPE), None)
         if ours is not None:
