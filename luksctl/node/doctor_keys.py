@@ -40,7 +40,8 @@ def in_header(volume: str, key: ConfiguredKey, found: Luks2, memory_kib: int) ->
     elif slot.memory_kib is not None and slot.memory_kib > memory_kib * _MEMORY_SHARE:
         needed, there = format_size(slot.memory_kib * KIB), format_size(memory_kib * KIB)
         what = f"{name} takes {needed} of memory to derive, and this machine has {there}"
-        yield _obstacle(key, what, f"give it more memory once, then: luksctl keys rotate {volume} --slot {key.slot}")
+        fix = "give it more memory once, and then its key another slot in the config: what is made here fits here"
+        yield _obstacle(key, what, fix)
 
 
 def of_provider(volume: str, key: ConfiguredKey, explained: str, fix: str | None) -> Finding:

@@ -230,7 +230,7 @@ ONE_AT_A_TIME: list[tuple[Callable[[Bench], None], Weight, str, str]] = [
     (_missing_slot, RISK, "slot 4 (static) is configured, and the header has no such", "luksctl sync STATE"),
     (_stray_token, RISK, "token 9 (sideroKMS) belongs to no keyslot", "cryptsetup token remove --token-id 9"),
     (_no_bounds, RISK, "slot 1 (static): the header asks for time 4294967295", "restore it from a backup"),
-    (_too_large, RISK, "slot 1 (static) takes 2 GiB of memory", "luksctl keys rotate STATE --slot 1"),
+    (_too_large, RISK, "slot 1 (static) takes 2 GiB of memory", "another slot in the config"),
     (_down, RISK, "slot 1 (static): dial kms.example:4050", "is the KMS up?"),
     (_another_machine, RISK, "slot 1 (static): the volume was formatted on another machine", "another key"),
     (_not_proven_for_long, RISK, "slot 1 (static) was last proven 9 days ago", "luksctl check STATE"),
