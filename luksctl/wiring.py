@@ -161,7 +161,8 @@ def build_node(
     node: Node
     # The salt of keys that are locked to STATE is read when one is asked for, and by then there is a node.
     provider = partial(_provider, node_id, lambda: _state_salt(node))
-    ports = Ports(disks, LuksHeaders(medium.read, bounds), meta, provider)
+    headers = LuksHeaders(medium.read, bounds, lambda device: _keep_header(node, device))
+    ports = Ports(disks, headers, meta, provider)
     node = Node(settings, ports, system, where, announce, partial(_note_machine, meta, node_id), tell)
     return node
 
@@ -236,6 +237,12 @@ def _kdf_memory(system: RunningSystem, paths: Paths) -> KdfMemory:
     from luksctl.cryptsetup.kdf_memory import KdfMemory  # noqa: PLC0415  # random keys derive next to nothing
 
     return KdfMemory(system.available_memory_kib, os.path.join(paths.run_dir, "kdf-memory.lock"))
+
+
+def _keep_header(node: Node, device: Device) -> None:
+    from luksctl.node.header_backup import keep_before_removal  # noqa: PLC0415  # few boots remove a keyslot
+
+    keep_before_removal(node, device)
 
 
 def _state_salt(node: Node) -> StateSalt:

@@ -32,6 +32,7 @@ FIELDS: Final = (
     "prune",
     "talosReadable",
     "filesystems",
+    "headerBackup",
 )
 
 # No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
@@ -39,6 +40,15 @@ MAX_KDF_TIME: Final = 4096
 MAX_KDF_WORK_KIB: Final = 128 * GIB // KIB  # time times memory
 MAX_KDF_MEMORY_KIB: Final = 4 * GIB // KIB  # libcryptsetup's own limit
 MAX_KDF_THREADS: Final = 4  # libcryptsetup's own limit
+
+# X25519 keys have no line of OpenSSH, and its Ed25519 ones cannot be encrypted to.
+_PUBLIC_KEYS: Final = (
+    "-----BEGIN PUBLIC KEY-----",
+    "-----BEGIN RSA PUBLIC KEY-----",
+    "ssh-rsa ",
+    "ecdsa-sha2-nistp256 ",
+)
+_GIVE_PUBLIC_KEY: Final = "write recipient: | and below it what openssl pkey -in FILE -pubout prints"
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -57,6 +67,7 @@ def read_policy(block: Block) -> EncryptionPolicy:
         prune=default.prune if prune is None else prune,
         talos_readable=default.talos_readable if talos_readable is None else talos_readable,
         filesystems=_read_filesystems(block.block("filesystems")),
+        header_recipient=_read_recipient(block.block("headerBackup")),
         unfingerprinted=_read_unfingerprinted(block.block("fingerprints")),
     )
 
@@ -135,3 +146,23 @@ def _read_filesystems(block: Block | None) -> tuple[tuple[str, Filesystem], ...]
     block.refuse_unknown(volumes)
     chosen = [(volume, _choice(block, volume, Filesystem)) for volume in volumes]
     return tuple((volume, filesystem) for volume, filesystem in chosen if filesystem is not None)
+
+
+def _read_recipient(block: Block | None) -> str | None:
+    """Return the text of the public key, looked at from outside only: what it is worth, only its use can tell."""
+    if block is None:
+        return None
+    # Not quoted: who takes the wrong file writes a private key here.
+    block.refuse_unknown(("recipient",), quote=False)
+    text = block.text("recipient")
+    if text is None:
+        if not block.given("recipient"):
+            block.error("recipient", "recipient is missing", _GIVE_PUBLIC_KEY)
+        return None
+    if "PRIVATE KEY" in text:
+        block.error("recipient", "this is a private key, and the public one was asked for", _GIVE_PUBLIC_KEY)
+        return None
+    if not text.lstrip().startswith(_PUBLIC_KEYS):
+        block.error("recipient", "this is no public key in PEM or of OpenSSH", _GIVE_PUBLIC_KEY)
+        return None
+    return text

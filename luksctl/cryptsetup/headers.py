@@ -31,10 +31,19 @@ _LARGE_METADATA_BYTES = 64 * KIB
 
 
 class LuksHeaders:
-    """libcryptsetup at work on one device; see model.ports.Headers. `read` reads the medium, not the page cache."""
+    """libcryptsetup at work on one device; see model.ports.Headers. `read` reads the medium, not the page cache.
 
-    def __init__(self, read: MediumRead, bounds: KdfBounds = DEFAULT_BOUNDS) -> None:
+    `before_removal` is called before a keyslot is destroyed, while all is still there.
+    """
+
+    def __init__(
+        self,
+        read: MediumRead,
+        bounds: KdfBounds = DEFAULT_BOUNDS,
+        before_removal: Callable[[probe.Device], None] | None = None,
+    ) -> None:
         self._read = read
+        self._before_removal = before_removal
         self._bounds = bounds
 
     def format(self, device: probe.Device, how: HeaderFormat, volume_key: Secret) -> None:
@@ -67,6 +76,8 @@ class LuksHeaders:
 
     def remove_keyslot(self, device: probe.Device, slot: int) -> None:
         """Destroy `slot`, then sync. Cut: the slot is still listed, and dead."""
+        if self._before_removal is not None:
+            self._before_removal(device)
         with self._open(device) as luks:
             luks.keyslots.destroy(slot)
 

@@ -143,6 +143,7 @@ class EncryptionPolicy:
 
     `kdf` is what a slot costs whose key could be guessed (static, nodeID); `kdf_by_kind` has the kinds of KDF_KINDS
     that the document names itself. `unfingerprinted` are the kinds whose keys leave no fingerprint in the header.
+    `header_recipient` is the text of a public key, not parsed yet: header backups are kept encrypted to it.
     """
 
     kdf: KdfCost = DEFAULT_KDF
@@ -152,6 +153,7 @@ class EncryptionPolicy:
     talos_readable: bool = True
     filesystems: tuple[tuple[str, Filesystem], ...] = ()
     unfingerprinted: tuple[str, ...] = ()
+    header_recipient: str | None = None
 
     def filesystem(self, volume: str) -> Filesystem:
         """Return the filesystem to make on `volume` (default xfs)."""

@@ -18,6 +18,7 @@ from luksctl.node.node import Node
 from luksctl.node.opening import Wish, already_open, await_device, await_meta, bring_up
 from luksctl.node.report import Report, failure_report, read_report, write_report
 from luksctl.node.sources import (
+    HEADER_BACKUPS,
     forget_previous,
     outside_config,
     previous_configs,
@@ -50,7 +51,17 @@ def open_volume(node: Node, volume: str, deadline: Deadline) -> Report:
         raise failure from error
     report = _as_opened(report, read_report(node, volume))
     write_report(node, report)
+    _drop_header_backups(node)
     return report
+
+
+def _drop_header_backups(node: Node) -> None:
+    """Drop what was kept while keyslots were removed, of each volume that is in sync now."""
+    directory = state_directory(node)
+    if directory is not None and os.path.isdir(os.path.join(directory, HEADER_BACKUPS)):
+        from luksctl.node.header_backup import drop_proven  # noqa: PLC0415  # few boots have any
+
+        drop_proven(node)
 
 
 def _keep_failure(node: Node, volume: str, error: LuksctlError) -> None:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from luksctl.cryptsetup.ondisk import read_copies
 from luksctl.errors import DeviceError, LuksctlError, Refused
 from luksctl.hints import TYPE_CHECKING, Final
+from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.header import LuksHeader
 from luksctl.model.observed import Ambiguous, Missing
 from luksctl.model.probe import Device
 from luksctl.node.files import create_file, read_file, sync_directory
 from luksctl.node.node import Node
-from luksctl.node.sources import state_directory
+from luksctl.node.report import read_report
+from luksctl.node.sources import HEADER_BACKUPS, state_directory
 from luksctl.providers.recipient import read_recipient
 from luksctl.providers.sealed_header import HeaderPlace, SealedHeader, read_sealed_header, seal_header
 from luksctl.reconcile.books import unverified
@@ -28,9 +29,7 @@ from luksctl.value import frozen
 if TYPE_CHECKING:
     from luksctl.providers.recipient import Recipient
 
-DIRECTORY: Final = "header-backups"
-# A removal that fails at every boot must not fill STATE; the oldest ones are from before anything was removed.
-_MOST_KEPT: Final = 8
+_MANAGED: Final = (STATE, EPHEMERAL)
 
 
 @frozen
@@ -98,24 +97,48 @@ def write_new(path: str, content: bytes) -> None:
 # ---- kept in STATE --------------------------------------------------------------------------------------------------
 
 
-def keeper(
-    node: Node, volume: str, recipient: str | None, problems: Callable[[str], None]
-) -> Callable[[Device], None] | None:
-    """Return what keeps a backup before the first keyslot is removed; None where no recipient is configured.
+def keep_before_removal(node: Node, device: Device) -> None:
+    """Keep a backup in STATE before a keyslot of `device` is removed, if the config that rules names a recipient.
 
-    A backup that cannot be kept is a finding, told to `problems`: see docs/decisions/.
+    One that is there already is from before the first removal of a change that did not end yet, so it stays the only
+    one. What cannot be kept is told, and stops nothing: docs/decisions/0014-a-backup-that-fails-stops-no-sync.md.
     """
-    if recipient is None:
-        return None
+    from luksctl.node.config_view import config_view  # noqa: PLC0415  # the view is about far more than this
 
-    def keep(device: Device) -> None:
-        try:
-            _keep(node, volume, device, recipient)
-        except (LuksctlError, OSError) as error:
-            cause = error.cause if isinstance(error, LuksctlError) else str(error.strerror)
-            problems(f"{volume}: no backup of its header was kept: {cause}")
+    ruling = config_view(node).ruling
+    recipient = None if ruling is None else ruling.policy.header_recipient
+    volume = next((name for name in _MANAGED if _is_at(node, name, device)), None)
+    if recipient is None or volume is None:
+        return
+    try:
+        path = _keep(node, volume, device, recipient)
+    except (LuksctlError, OSError) as error:
+        cause = error.cause if isinstance(error, LuksctlError) else f"{error.filename}: {error.strerror}"
+        node.tell(f"{volume}: no backup of its header was kept before a keyslot is removed: {cause}")
+        return
+    if path is not None:
+        node.tell(f"{volume}: a backup of its header is kept in {path}")
 
-    return keep
+
+def drop_proven(node: Node) -> tuple[str, ...]:
+    """Drop the kept backups of every volume whose keyslots were in sync when it was last reported; return their paths.
+
+    A file that cannot be removed is told, and tried again the next time.
+    """
+    dropped: list[str] = []
+    try:
+        for volume in sorted({kept.volume for kept in kept_backups(node)}):
+            report = read_report(node, volume)
+            if report is not None and report.in_sync:
+                dropped += drop_backups(node, volume)
+    except OSError as error:
+        node.tell(f"a header backup could not be dropped: {error.filename}: {error.strerror}")
+    return tuple(dropped)
+
+
+def _is_at(node: Node, volume: str, device: Device) -> bool:
+    found = node.ports.disks.find(volume, node.settings.volume(volume), timeout_s=0)
+    return isinstance(found, Device) and found.path == device.path
 
 
 def kept_backups(node: Node) -> tuple[KeptBackup, ...]:
@@ -133,29 +156,30 @@ def drop_backups(node: Node, volume: str) -> tuple[str, ...]:
     for path in found:
         os.unlink(path)
     if found:
-        sync_directory(os.path.dirname(found[0]))
+        directory = os.path.dirname(found[0])
+        sync_directory(directory)
+        if not os.listdir(directory):
+            os.rmdir(directory)
     return found
 
 
-def _keep(node: Node, volume: str, device: Device, recipient: str) -> None:
+def _keep(node: Node, volume: str, device: Device, recipient: str) -> str | None:
+    """Write the backup, and return its path; None where one of this header is there already."""
     directory = _directory(node)
     if directory is None:
         raise DeviceError("STATE is not mounted")
-    if sum(kept.volume == volume for kept in kept_backups(node)) >= _MOST_KEPT:
-        raise DeviceError(f"{_MOST_KEPT} are there already", hint=f"luksctl header drop {volume}")
     saved = _saved(node, volume, device)
     content = sealed(saved, read_recipient(recipient.encode()))
     os.makedirs(directory, mode=0o700, exist_ok=True)
     os.chmod(directory, 0o700)
     sync_directory(os.path.dirname(directory))
-    # The sequence id tells two of one second apart; the same header is not kept twice.
-    name = f"{volume}-{saved.place.header_uuid}-{saved.place.seqid:020}.json"
-    create_file(os.path.join(directory, name), content)
+    path = os.path.join(directory, f"{volume}-{saved.place.header_uuid}.json")
+    return path if create_file(path, content) else None
 
 
 def _directory(node: Node) -> str | None:
     state = state_directory(node)
-    return None if state is None else os.path.join(state, DIRECTORY)
+    return None if state is None else os.path.join(state, HEADER_BACKUPS)
 
 
 def _read(path: str) -> KeptBackup:

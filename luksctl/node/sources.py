@@ -18,6 +18,7 @@ KERNEL_ARGUMENT: Final = "luksctl.config="
 CREDENTIAL: Final = "luksctl.machineconfig"
 STORED_NAME: Final = "config.yaml"
 PREVIOUS_DIRECTORY: Final = "previous"
+HEADER_BACKUPS: Final = "header-backups"
 
 
 def outside_config(node: Node) -> MachineConfig | None:

@@ -16,6 +16,7 @@ from luksctl.model.step import Done, Step
 from luksctl.node.boot import earlier_keys, state_wish
 from luksctl.node.config_view import config_view
 from luksctl.node.expected import expecting
+from luksctl.node.header_backup import drop_proven
 from luksctl.node.node import Node
 from luksctl.node.report import read_report, write_report
 from luksctl.node.sources import forget_previous, previous_configs, state_directory
@@ -47,6 +48,8 @@ def sync(node: Node, volumes: tuple[str, ...], *, dry_run: bool = False) -> tupl
     directory = state_directory(node)
     if directory is not None and not dry_run and all(synced.in_sync for synced in found) and len(found) == len(volumes):
         forget_previous(directory)
+    if not dry_run:
+        drop_proven(node)
     return tuple(found)
 
 

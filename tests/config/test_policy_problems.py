@@ -36,6 +36,23 @@ POLICIES = [
     ("talosReadable: 1\n", 3, "EncryptionPolicy.talosReadable", "must be true or false", ""),
     ("filesystems: {STATE: ext3}\n", 3, "EncryptionPolicy.filesystems.STATE", "none of xfs, ext4", "ext4?"),
     ("filesystems: {META: xfs}\n", 3, "EncryptionPolicy.filesystems.META", "unknown field", "STATE, EPHEM"),
+    ("headerBackup: {}\n", 3, "EncryptionPolicy.headerBackup.recipient", "recipient is missing", "openssl"),
+    ("headerBackup: {recipient: 4}\n", 3, "EncryptionPolicy.headerBackup.recipient", "must be text", ""),
+    ("headerBackup: {recipient: me}\n", 3, "EncryptionPolicy.headerBackup.recipient", "no public key", "openssl"),
+    (
+        "headerBackup:\n  recipient: '-----BEGIN OPENSSH PRIVATE KEY-----'\n",
+        4,
+        "EncryptionPolicy.headerBackup.recipient",
+        "this is a private key",
+        "openssl",
+    ),
+    (
+        "headerBackup: {recipient: 'ssh-rsa AAAA', to: me}\n",
+        3,
+        "EncryptionPolicy.headerBackup",
+        "unknown field",
+        "fields: recipient",
+    ),
     ("name: mine\n", 3, "EncryptionPolicy/mine.name", "unknown field 'name'", "kdf"),
 ]
 
