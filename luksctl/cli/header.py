@@ -69,7 +69,12 @@ def run(arguments: Namespace, context: Context) -> int:
 
 
 def _backup(arguments: Namespace, context: Context) -> int:
-    from luksctl.node.header_backup import save_header, sealed, write_new  # noqa: PLC0415  # open needs no node
+    from luksctl.node.header_backup import (  # noqa: PLC0415  # open needs no node
+        configured_recipient,
+        save_header,
+        sealed,
+        write_new,
+    )
 
     volume, node, console = volume_of(arguments.volume), context.node(), context.console
     if arguments.unencrypted:
@@ -79,7 +84,7 @@ def _backup(arguments: Namespace, context: Context) -> int:
             raise UsageError("--unencrypted needs --to FILE")
         recipient = None
     else:
-        recipient = _recipient(arguments.recipient)
+        recipient = _recipient(arguments.recipient, configured_recipient(node))
     saved = save_header(node, volume)
     content = saved.content if recipient is None else sealed(saved, recipient)
     if arguments.to is None:
@@ -102,14 +107,17 @@ def _backup(arguments: Namespace, context: Context) -> int:
     return 0
 
 
-def _recipient(file: str | None) -> Recipient:
-    if file is None:
-        raise UsageError(
-            "a backup is encrypted, and nobody was named to open it",
-            hint="--recipient FILE with a public key; or --unencrypted",
-        )
-    with open(file, "rb") as stream:
-        return read_recipient(stream.read())
+def _recipient(file: str | None, configured: str | None) -> Recipient:
+    """Return who was named, or else who the policy names."""
+    if file is not None:
+        with open(file, "rb") as stream:
+            return read_recipient(stream.read())
+    if configured is not None:
+        return read_recipient(configured.encode())
+    raise UsageError(
+        "a backup is encrypted, and nobody was named to open it",
+        hint="--recipient FILE with a public key, or one in the policy (headerBackup); or --unencrypted",
+    )
 
 
 def _restore(arguments: Namespace, context: Context) -> int:

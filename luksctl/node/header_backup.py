@@ -82,6 +82,14 @@ def counter_of(header: LuksHeader) -> int | None:
     return None if books is None else books.counter
 
 
+def configured_recipient(node: Node) -> str | None:
+    """Return the public key that the policy of the config that rules names, or None."""
+    from luksctl.node.config_view import config_view  # noqa: PLC0415  # the view is about far more than this
+
+    ruling = config_view(node).ruling
+    return None if ruling is None else ruling.policy.header_recipient
+
+
 def sealed(saved: Saved, recipient: Recipient) -> bytes:
     """Return the document in which only the recipient can read the backup."""
     document = seal_header(saved.content, saved.place, recipient, datetime.now(UTC))
@@ -103,21 +111,11 @@ def keep_before_removal(node: Node, device: Device) -> None:
     One that is there already is from before the first removal of a change that did not end yet, so it stays the only
     one. What cannot be kept is told, and stops nothing: docs/decisions/0014-a-backup-that-fails-stops-no-sync.md.
     """
-    from luksctl.node.config_view import config_view  # noqa: PLC0415  # the view is about far more than this
-
-    ruling = config_view(node).ruling
-    recipient = None if ruling is None else ruling.policy.header_recipient
-    volume = next((name for name in _MANAGED if _is_at(node, name, device)), None)
-    if recipient is None or volume is None:
-        return
     try:
-        path = _keep(node, volume, device, recipient)
-    except (LuksctlError, OSError) as error:
-        cause = error.cause if isinstance(error, LuksctlError) else f"{error.filename}: {error.strerror}"
-        node.tell(f"{volume}: no backup of its header was kept before a keyslot is removed: {cause}")
-        return
-    if path is not None:
-        node.tell(f"{volume}: a backup of its header is kept in {path}")
+        _keep_if_wanted(node, device)
+    except (LuksctlError, OSError, ImportError) as error:  # without `cryptography` nothing can be encrypted
+        cause = error.cause if isinstance(error, LuksctlError) else str(error)
+        node.tell(f"{device.path}: no backup of its header was kept before a keyslot is removed: {cause}")
 
 
 def drop_proven(node: Node) -> tuple[str, ...]:
@@ -161,6 +159,16 @@ def drop_backups(node: Node, volume: str) -> tuple[str, ...]:
         if not os.listdir(directory):
             os.rmdir(directory)
     return found
+
+
+def _keep_if_wanted(node: Node, device: Device) -> None:
+    recipient = configured_recipient(node)
+    volume = next((name for name in _MANAGED if _is_at(node, name, device)), None)
+    if recipient is None or volume is None:
+        return
+    path = _keep(node, volume, device, recipient)
+    if path is not None:
+        node.tell(f"{volume}: a backup of its header is kept in {path}")
 
 
 def _keep(node: Node, volume: str, device: Device, recipient: str) -> str | None:

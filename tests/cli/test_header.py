@@ -16,7 +16,7 @@ from luksctl.model.bookkeeping import Bookkeeping, encode
 from luksctl.model.config import CHEAPEST_KDF
 from luksctl.model.header import UNFINISHED_MARK, Copies
 from luksctl.secret import Secret
-from tests.cli.desk import PASSPHRASE, Answer, Desk
+from tests.cli.desk import PASSPHRASE, PLAIN, Answer, Desk
 from tests.cryptsetup.forging import forge_json, overwrite, reader
 from tests.marker import MARKER, shown_in
 from tests.providers.operators import KINDS, operator
@@ -157,6 +157,16 @@ def test_unencrypted_has_to_be_said(bench: Bench, words: tuple[str, ...]) -> Non
     """Without a recipient nothing is written, and both at once make no sense."""
     assert bench.backup(*words).code == 64
     assert not bench.file.exists()
+
+
+def test_the_recipient_of_the_policy_is_taken_without_another(bench: Bench) -> None:
+    """The config says who holds the private key."""
+    key = "".join(f"    {line}\n" for line in operator("x25519").public_pem().decode().splitlines())
+    bench.desk.write_config(f"{PLAIN}headerBackup:\n  recipient: |\n{key}")
+    assert bench.backup().code == 0
+    bench.change(0, NEWER)
+    assert bench.restore("--yes").code == 0
+    assert bench.opens(PASSPHRASE)
 
 
 def test_unencrypted_is_a_file_of_cryptsetup(bench: Bench) -> None:
