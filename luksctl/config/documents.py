@@ -31,7 +31,7 @@ def parse_machine_config(text: bytes, source: str) -> MachineConfig:
     _refuse_conflicts(wishes, report)
     report.raise_problems()
     wanted = {wish.volume: wish.encryption for wish in wishes}
-    note_cautions(wanted, report)
+    note_cautions(wanted, policy, report)
     return MachineConfig(
         text=text,
         source=source,

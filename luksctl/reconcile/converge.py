@@ -156,6 +156,7 @@ class Session:
         Without `trying` no key derivation is run: what has no fingerprint counts as not in sync.
         """
         # Not at the top: first the key, which may take long; the start of a boot is timed.
+        from luksctl.model.bookkeeping import MAX_KEYS_WITH_BOOKKEEPING  # noqa: PLC0415
         from luksctl.reconcile.inspect import Inspector  # noqa: PLC0415
         from luksctl.reconcile.plan_sync import SyncPlan, plan_sync  # noqa: PLC0415
 
@@ -164,8 +165,11 @@ class Session:
         if encryption is None:
             return SyncPlan()
         inspector = Inspector(self._ports, self._keyring, found.device, found.header)
-        inspection = inspector.inspect(encryption, self._desired.policy, trying=trying)
-        return plan_sync(self._desired, found.device, found.header, inspection, self._ports.meta.load())
+        meta = self._ports.meta.load()
+        # With so many keys there is no bookkeeping to tell a volume of ours; then META's record does.
+        ours = len(encryption.keys) > MAX_KEYS_WITH_BOOKKEEPING and self._desired.volume in meta.record.encrypted
+        inspection = inspector.inspect(encryption, self._desired.policy, adopting=ours, trying=trying)
+        return plan_sync(self._desired, found.device, found.header, inspection, meta)
 
     def _luks2(self) -> Luks2:
         observed = self._look().observed

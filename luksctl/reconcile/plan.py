@@ -166,7 +166,23 @@ def _format(
         return _format_plain(case, device, intent, (*close, *erase))
     if not desired.encryption.keys:
         raise Refused(f"{device.path} would have to be formatted, but no key is configured for it")
+    _expect_room(desired, desired.encryption, device)
     return _format_encrypted(desired, desired.encryption, device, intent, mapping)
+
+
+def _expect_room(desired: DesiredVolume, encryption: VolumeEncryption, device: Device) -> None:
+    """Raise Refused where the keys do not fit into a new header."""
+    # Not at the top: a boot that only opens formats nothing, and its start is timed.
+    from luksctl.model.json_budget import budget_of_format  # noqa: PLC0415
+
+    budget = budget_of_format(encryption, desired.policy)
+    if not budget.fits:
+        large = desired.policy.talos_readable
+        raise Refused(
+            f"{device.path} would have to be formatted, but {len(encryption.keys)} keys may need "
+            f"{budget.needed_bytes} bytes of JSON, and its header would hold {budget.capacity_bytes}",
+            hint="talosReadable: false in the EncryptionPolicy makes it larger" if large else "configure fewer keys",
+        )
 
 
 def _format_plain(

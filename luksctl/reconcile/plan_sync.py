@@ -41,6 +41,18 @@ from luksctl.value import frozen
 KINDS_WITH_TOKEN: Final = frozenset({KeyKind.KMS, KeyKind.TPM})
 
 
+# A number for a token that no step of such a plan names.
+_NO_TOKEN: Final = -1
+_CANNOT_CHANGE: Final = (
+    f"its key does not open it, and with more than {MAX_KEYS_WITH_BOOKKEEPING} keys no slot can be changed in place: "
+    "remove it by hand (cryptsetup luksKillSlot), then luksctl sync"
+)
+_CANNOT_REMOVE: Final = (
+    f"it is not in the config, and with more than {MAX_KEYS_WITH_BOOKKEEPING} keys luksctl does not know whose it is: "
+    "remove it by hand (cryptsetup luksKillSlot)"
+)
+
+
 @frozen
 class SyncPlan:
     """Steps in order, and what cannot be brought in sync, one sentence each."""
@@ -73,11 +85,17 @@ def plan_sync(
     encryption, books = desired.encryption, found.books
     if encryption is None:
         return SyncPlan()
+    if desired.follow_in_meta and meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
+        # What META says, or said, may be all that the next boot has to open STATE.
+        return SyncPlan(problems=(f"META is {meta.state}, and could not follow: the keyslots are left as they are",))
     follow = _follow_in_meta(desired, encryption, found, meta)
     token = bookkeeping_token(encryption, header.tokens)
-    if books is None or token is None:
+    if books is None:
         # A volume of others is opened and left as it is.
         return SyncPlan(follow, () if found.problem is None else (found.problem,))
+    if token is None:
+        case = _Case(desired, device, header, books, _NO_TOKEN, desired.policy)
+        return _without_bookkeeping(case, encryption, found, follow)
     case = _Case(desired, device, header, books, token, desired.policy)
     problems = [f"slot {entry.key.slot}: {entry.problem or entry.state}" for entry in found.findings if _stuck(entry)]
     before: list[Step] = []
@@ -86,15 +104,19 @@ def plan_sync(
         before.append(
             RecordKeyslots(desired.volume, device, record, token, unfingerprinted=desired.policy.unfingerprinted)
         )
+    begun: list[tuple[Step, ...]] = []
     changes: list[tuple[Step, ...]] = []
     for entry in found.findings:
         steps, problem = _put(case, entry)
         if steps:
-            changes.append(steps)
+            (changes if entry.spare is None else begun).append(steps)
         if problem is not None:
             problems.append(f"slot {entry.key.slot}: {problem}")
+    if changes and (full := _no_room(case, encryption, found)) is not None:
+        changes = []  # what is removed makes room, perhaps, and the next run adds
+        problems.append(full)
     removals = _remove_unwanted(case, found)
-    every = [*before, *(step for change in changes for step in change)]
+    every = [*before, *(step for change in (*begun, *changes) for step in change)]
     proven = any(entry.state is KeyState.PROVEN for entry in found.findings)
     return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems))
 
@@ -126,11 +148,50 @@ class _Case:
     def configured(self) -> set[int]:
         return set() if self.desired.encryption is None else {key.slot for key in self.desired.encryption.keys}
 
-    def free_slot(self, taken: set[int]) -> int | None:
+    def free_slot(self) -> int | None:
         """Return the highest slot that is free for a spare."""
-        used = {slot.number for slot in self.header.keyslots} | self.configured | taken
+        used = {slot.number for slot in self.header.keyslots} | self.configured
         tokens = {token.number for token in self.header.tokens if token.type != TOKEN_TYPE} | {self.token}
         return next((n for n in range(MAX_SLOT, -1, -1) if n not in used and n not in tokens), None)
+
+
+def _without_bookkeeping(
+    case: _Case, encryption: VolumeEncryption, found: Inspection, follow: tuple[Step, ...]
+) -> SyncPlan:
+    """Add what is missing, and say what nobody but the operator can do: nothing says which slots are ours."""
+    problems = []
+    steps: list[Step] = []
+    for entry in found.findings:
+        if entry.state is KeyState.MISSING:
+            steps += (MakeKey(case.desired.volume, entry.key), *_write(case, entry.key, entry.key.slot))
+        elif not entry.works:
+            problems.append(f"slot {entry.key.slot}: {entry.problem or _CANNOT_CHANGE}")
+    if steps and (full := _no_room(case, encryption, found)) is not None:
+        steps = []
+        problems.append(full)
+    dropped = {slot.number for slot in case.header.keyslots} - case.configured
+    removals: tuple[Step, ...] = ()
+    if case.policy.prune:
+        removals = tuple(RemoveKeyslot(case.desired.volume, case.device, slot) for slot in sorted(dropped))
+    else:
+        problems += [f"slot {slot}: {_CANNOT_REMOVE}" for slot in sorted(dropped)]
+    proven = any(entry.state is KeyState.PROVEN for entry in found.findings)
+    return SyncPlan((*_with_meta(steps, follow, proven=proven), *removals), tuple(problems))
+
+
+def _no_room(case: _Case, encryption: VolumeEncryption, found: Inspection) -> str | None:
+    """Say why the slots that are missing cannot be added; the library would find out in the middle of it."""
+    # Not at the top: a boot in sync adds nothing, and its start is timed.
+    from luksctl.model.json_budget import budget_of_sync  # noqa: PLC0415
+
+    missing = tuple(entry.key for entry in found.findings if entry.state is KeyState.MISSING and entry.spare is None)
+    budget = budget_of_sync(case.header, case.books, encryption, missing, case.policy)
+    if budget.fits:
+        return None
+    return (
+        f"the header has room for {budget.capacity_bytes} bytes of JSON, and with these keys it may need "
+        f"{budget.needed_bytes}: nothing was added (take keys out of the config first, or add fewer)"
+    )
 
 
 def _stuck(entry: KeyFinding) -> bool:
@@ -155,8 +216,7 @@ def _with_meta(steps: list[Step], follow: tuple[Step, ...], *, proven: bool) -> 
 def _follow_in_meta(
     desired: DesiredVolume, encryption: VolumeEncryption, found: Inspection, meta: MetaFacts
 ) -> tuple[Step, ...]:
-    writable = meta.state not in (MetaState.ABSENT, MetaState.UNREADABLE)
-    if not desired.follow_in_meta or not writable or meta.state_encryption == encryption:
+    if not desired.follow_in_meta or meta.state_encryption == encryption:
         return ()
     if found.books is None and not any(entry.state is KeyState.PROVEN for entry in found.findings):
         return ()  # nothing will be added to a volume of others, and none of its keys is in the list
@@ -172,7 +232,7 @@ def _put(case: _Case, entry: KeyFinding) -> tuple[tuple[Step, ...], str | None]:
     renewed = entry.works and entry.key.slot in case.desired.rotate
     if not renewed and entry.state is not KeyState.DIFFERS:
         return (), None
-    spare = case.free_slot({other.slot for other in case.books.underway})
+    spare = case.free_slot()
     if spare is None:
         return (), "there is no free keyslot to change it through"
     return _change(case, entry.key, spare), None

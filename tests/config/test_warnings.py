@@ -55,8 +55,18 @@ def test_a_passphrase_with_a_line_break() -> None:
 
 
 def test_more_keys_than_the_bookkeeping_has_room_for() -> None:
-    """From 31 keys on there is no spare slot; 30 keys are silent."""
+    """From 31 keys on there is no spare slot; 30 keys are silent, in a header that is large enough."""
     keys = [f"{{slot: {slot}, kms: {{endpoint: h}}}}" for slot in range(32)]
-    assert parse(_config(EPHEMERAL=", ".join(keys[:30]))).warnings == ()
-    (warning,) = parse(_config(EPHEMERAL=", ".join(keys[:31]))).warnings
+    large = "---\napiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\ntalosReadable: false\n"
+    assert parse(_config(EPHEMERAL=", ".join(keys[:30])) + large).warnings == ()
+    (warning,) = parse(_config(EPHEMERAL=", ".join(keys[:31])) + large).warnings
     assert warning.startswith("EPHEMERAL: 31 keys leave no room")
+
+
+def test_more_keys_than_the_header_has_room_for() -> None:
+    """16 KiB, which Talos reads, hold fewer keys with tokens: said, with what to change; a few keys are silent."""
+    keys = [f"{{slot: {slot}, kms: {{endpoint: h}}}}" for slot in range(30)]
+    (warning,) = parse(_config(EPHEMERAL=", ".join(keys))).warnings
+    assert warning.startswith("EPHEMERAL: 30 keys may not fit into a new header, which holds 12288 bytes")
+    assert "talosReadable: false" in warning
+    assert parse(_config(EPHEMERAL=", ".join(keys[:8]))).warnings == ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from luksctl.errors import Busy, DeviceError, NotBlank, NotConverged, Refused
+from luksctl.errors import Busy, Degraded, DeviceError, NotBlank, NotConverged, Refused
 from luksctl.model.config import STATE
 from luksctl.model.header import Copies
 from luksctl.model.meta import MetaState
@@ -13,6 +13,7 @@ from luksctl.model.probe import Signature
 from luksctl.model.step import OpenVolume
 from luksctl.reconcile.converge import converge
 from luksctl.value import replace
+from tests.reconcile.medium import TORN
 from tests.reconcile.providers import encrypted, kms, static
 from tests.reconcile.samples import EXT4
 from tests.reconcile.world import DEVICE, SETTINGS, World, wish
@@ -190,3 +191,20 @@ def test_swapping_a_plain_filesystem_in_is_refused() -> None:
             world.converge(wish(encryption))
     assert world.power.writes == []
     assert not isinstance(world.observe(), Luks2)
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_without_meta_the_slots_of_state_stay(absent: bool) -> None:  # noqa: FBT001
+    """META could not follow, and what it said may be all that opens STATE: nothing is written, and that is told."""
+    world = World()
+    world.converge(wish(encrypted(static(0))))
+    world.reboot()
+    if absent:
+        world.meta.absent = True
+    else:
+        world.meta.first = world.meta.second = TORN
+    writes = len(world.power.writes)
+    following = replace(wish(encrypted(static(0), static(1, b"more"))), sync=True, follow_in_meta=True)
+    with pytest.raises(Degraded, match="could not follow"):
+        world.converge(following)
+    assert len(world.power.writes) == writes

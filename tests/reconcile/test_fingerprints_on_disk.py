@@ -112,7 +112,7 @@ def test_with_an_old_header_restored_the_rotated_out_key_goes_again(
 
 
 def test_with_an_old_header_restored_a_removed_slot_goes_again(stage: Stage, tmp_path: Path) -> None:
-    """The old header lists a slot that the config dropped; by its own bookkeeping it is ours, so it is removed again."""
+    """The old header lists a slot that the config dropped; its own bookkeeping says it is ours, so it goes again."""
     old, new = encrypted(static(0, OLD), static(1, OTHER)), encrypted(static(1, OTHER))
     node = stage.node(old)
     backup = tmp_path / "header.backup"

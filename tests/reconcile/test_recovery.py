@@ -8,7 +8,7 @@ import pytest
 
 from luksctl.errors import CryptsetupError, Degraded, KeyRejected, LuksctlError, ProviderUnavailable, Refused
 from luksctl.model.bookkeeping import Bookkeeping, Purpose
-from luksctl.model.config import CHEAPEST_KDF, VolumeEncryption
+from luksctl.model.config import CHEAPEST_KDF, EncryptionPolicy, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
 from luksctl.reconcile.books import unverified
@@ -31,7 +31,7 @@ def following(new: VolumeEncryption, *old: VolumeEncryption) -> DesiredVolume:
 def formatted(keys: VolumeEncryption = KEYS) -> World:
     """Return a running world whose STATE was formatted with `keys`."""
     world = World()
-    world.converge(wish(keys))
+    world.converge(wish(keys, policy=EncryptionPolicy(kdf=CHEAPEST_KDF, talos_readable=False)))  # 30 keys fit
     return world
 
 

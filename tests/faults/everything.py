@@ -1,0 +1,82 @@
+"""Every cut of every operation, by several processes; the table of it goes into docs/reliability.md."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+from tests.faults.operations import OPERATIONS
+from tests.faults.recording import Kind, build_recorder
+from tests.faults.trial import Trial
+
+_DOCUMENT: Final = Path(__file__).parents[2] / "docs/reliability.md"
+_BEGIN: Final = "<!-- the table of make faults begins -->\n"
+_END: Final = "<!-- the table of make faults ends -->\n"
+_SHOWN_FAILURES: Final = 5
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one operation."""
+
+    name: str
+    writes: int
+    syncs: int
+    boundaries: int
+    tried: int
+    failures: tuple[str, ...]
+
+    def row(self) -> str:
+        """Return its line of the table."""
+        survived = self.tried - len(self.failures)
+        return f"| {self.name} | {self.writes} | {self.syncs} | {self.boundaries} | {self.tried} | {survived} |\n"
+
+
+def try_all(recorder: Path, seed: str, name: str) -> Result:
+    """Boot from what every cut of one operation leaves."""
+    with tempfile.TemporaryDirectory(prefix="faults-") as place:
+        directory = Path(place) / "node"
+        directory.mkdir()
+        trial = Trial(recorder, directory, name, seed)
+        failures = []
+        for cut in trial.cuts:
+            try:
+                trial.boot_after(cut)
+            except Exception as error:  # noqa: BLE001  # all of them are counted, and shown
+                failures.append(f"{error!r} {' '.join(getattr(error, '__notes__', ()))}")
+        kinds = [event.kind for event in trial.events]
+    boundaries = len(kinds) + 1
+    return Result(name, kinds.count(Kind.WRITE), kinds.count(Kind.SYNC), boundaries, len(trial.cuts), tuple(failures))
+
+
+def table(results: list[Result]) -> Iterator[str]:
+    """Yield the lines of the table."""
+    yield "| Operation | Writes | Syncs | Boundaries | Media tried | Survived |\n|---|---|---|---|---|---|\n"
+    yield from (result.row() for result in results)
+
+
+def main() -> int:
+    """Try everything, renew the table, and return the exit code."""
+    seed = os.environ.get("SEED", "0")
+    results = []
+    with tempfile.TemporaryDirectory(prefix="faults-") as place:
+        job = partial(try_all, build_recorder(Path(place)), seed)
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            for result in pool.map(job, OPERATIONS):
+                print(result.row(), end="", flush=True)
+                for failure in result.failures[:_SHOWN_FAILURES]:
+                    print(f"  {failure}")
+                results.append(result)
+    text = _DOCUMENT.read_text(encoding="utf-8")
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    _DOCUMENT.write_text(before + _BEGIN + "".join(table(results)) + _END + after, encoding="utf-8")
+    return 1 if any(result.failures for result in results) else 0
+
