@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
@@ -63,20 +62,25 @@ def table(results: list[Result]) -> Iterator[str]:
 
 
 def main() -> int:
-    """Try everything, renew the table, and return the exit code."""
+    """Try everything, renew the table as results come in, and return the exit code."""
     seed = os.environ.get("SEED", "0")
-    results = []
+    results: dict[str, Result] = {}
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
-        job = partial(try_all, build_recorder(Path(place)), seed)
+        recorder = build_recorder(Path(place))
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-            for result in pool.map(job, OPERATIONS):
+            jobs = [pool.submit(try_all, recorder, seed, name) for name in OPERATIONS]
+            for job in as_completed(jobs):
+                result = job.result()
+                results[result.name] = result
                 print(result.row(), end="", flush=True)
                 for failure in result.failures[:_SHOWN_FAILURES]:
-                    print(f"  {failure}")
-                results.append(result)
+                    print(f"  {failure}", flush=True)
+                _renew([results[name] for name in OPERATIONS if name in results])
+    return 1 if any(result.failures for result in results.values()) else 0
+
+
+def _renew(results: list[Result]) -> None:
     text = _DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     _DOCUMENT.write_text(before + _BEGIN + "".join(table(results)) + _END + after, encoding="utf-8")
-    return 1 if any(result.failures for result in results) else 0
-

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from luksctl.config.documents import parse_machine_config
 from luksctl.model.config import VolumeEncryption
 from luksctl.model.meta import MetaState
+from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.providers import encrypted, node_id, static
 from tests.reconcile.rotations import CHANGES, NEW, OLD, boot
 from tests.reconcile.stage import assert_in_sync
 
+CONFIGS: Final = tuple(
+    b"apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nencryption:\n  provider: luks2\n  keys:\n"
+    b"    - {slot: 0, static: {passphrase: %s}}\n" % passphrase
+    for passphrase in (b"the old one", b"a new one that is longer than the old one")
+)
 FIRST: Final = encrypted(static(0, OLD), node_id(4))
 
 
@@ -73,17 +80,21 @@ def _write_meta() -> Operation:
     return Operation(old, perform, next_boot)
 
 
+# The longest last.
 OPERATIONS: Final = {
-    "first format": _format(),
+    "META write": _write_meta(),
+    "remove": _change("remove"),
     "add": _change("add"),
     "change in place": _change("change in place"),
-    "remove": _change("remove"),
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),
-    "META write": _write_meta(),
+    "first format": _format(),
 }
 
 
 def perform(directory: Path, name: str) -> None:
-    """Perform the operation `name` on the node in `directory`."""
+    """Perform the operation `name` on the node in `directory`, which is a mounted STATE for "config store"."""
+    if name == "config store":
+        store_config(str(directory), parse_machine_config(CONFIGS[1], "a test"))
+        return
     OPERATIONS[name].perform(Node(directory))

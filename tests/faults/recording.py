@@ -48,20 +48,20 @@ def build_recorder(directory: Path) -> Path:
 
 
 def record(recorder: Path, directory: Path, operation: str) -> list[Event]:
-    """Perform `operation` on the files in `directory`; return what it did to them, with names relative to it."""
+    """Perform `operation` on the files in `directory`; return what it did to them, by names relative to it."""
     log = directory.with_name(f"{directory.name}.log")
     log.unlink(missing_ok=True)
     environment = {
         **os.environ,
         "LD_PRELOAD": str(recorder),
         "FAULTS_LOG": str(log),
-        "FAULTS_UNDER": f"{directory}/",
+        "FAULTS_UNDER": str(directory),
     }
     argv = [sys.executable, "-m", "tests.faults.perform", str(directory), operation]
     ended = subprocess.run(argv, check=False, env=environment, cwd=_ROOT, capture_output=True)
     if ended.returncode != 0:
         raise AssertionError(f"{operation}: {ended.stderr.decode()}")
-    return list(_events(log.read_bytes(), f"{directory}/"))
+    return list(_events(log.read_bytes(), str(directory)))
 
 
 def _events(log: bytes, prefix: str) -> list[Event]:
@@ -70,11 +70,11 @@ def _events(log: bytes, prefix: str) -> list[Event]:
     while at < len(log):
         kind, flags, name_length, length, offset = _HEAD.unpack_from(log, at)
         at += _HEAD.size
-        name = log[at : at + name_length].decode().removeprefix(prefix)
+        name = log[at : at + name_length].decode().removeprefix(prefix).strip("/")
         at += name_length
         data = log[at : at + length]
         at += length
         if kind == Kind.RENAME.value:
-            data = data.decode().removeprefix(prefix).encode()
-        found.append(Event(Kind(kind), name.rstrip("/"), offset, data, bool(flags & 1)))
+            data = data.decode().removeprefix(prefix).strip("/").encode()
+        found.append(Event(Kind(kind), name, offset, data, bool(flags & 1)))
     return found
