@@ -16,6 +16,8 @@ from tests.reconcile.stage import Stage, assert_in_sync, boot_to_sync, header_of
 from tests.sampling import sampled
 
 BY_HAND = b"added by hand"
+INTO = ("add", "change in place", "remove", "replace the only key")
+TAKEN = (0, 1, 12, 30)
 CHEAP = ("--pbkdf", "argon2id", "--pbkdf-force-iterations", "4", "--pbkdf-memory", "32", "--pbkdf-parallel", "1")
 
 
@@ -34,8 +36,7 @@ def add_by_hand(node: Node, slot: int) -> None:
     stock("luksAddKey", str(node.state), str(new_key), *place, *CHEAP, key=existing)
 
 
-@pytest.mark.parametrize("slot", [0, 1, 12, 30])
-@pytest.mark.parametrize("change", ["add", "change in place", "remove", "replace the only key"])
+@pytest.mark.parametrize(("change", "slot"), sampled([(change, slot) for change in INTO for slot in TAKEN], 3))
 def test_a_slot_added_with_the_stock_tool_between_any_two_steps_stays(stage: Stage, change: str, slot: int) -> None:
     """Whatever number it takes, also one that the run is about to use: it opens afterwards, and so does the volume."""
     old, new = CHANGES[change]
@@ -46,7 +47,7 @@ def test_a_slot_added_with_the_stock_tool_between_any_two_steps_stays(stage: Sta
         if header_of(Node(stage.directory)).keyslot(slot) is None:
             free.append(steps)
     assert steps > 3
-    for count in sampled(free, 4, salt=f"{change} {slot}"):
+    for count in sampled(free, 9, salt=f"{change} {slot}"):
         node = stage.node(old)
         run = boot(node, new)
         for _ in range(count):
@@ -86,7 +87,7 @@ def test_what_a_cut_leaves_opens_nothing_where_the_config_was_taken_back(stage: 
     """A change is cut after any step and taken back: no slot or spare with the new key survives the next boot."""
     old, new = CHANGES[change]
     steps = len(list(boot(stage.node(old), new)))
-    for count in sampled(range(1, steps), 4, salt=change):
+    for count in sampled(range(1, steps), 9, salt=change):
         node = stage.node(old)
         run = boot(node, new)
         for _ in range(count):
