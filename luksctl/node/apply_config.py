@@ -27,12 +27,12 @@ from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaState
 from luksctl.model.observed import Luks2
-from luksctl.node.boot import earlier_keys, follow_state, open_volume, state_wish
+from luksctl.node.boot import earlier_keys, follow_state, in_meta, open_volume, state_wish
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
 from luksctl.node.opening import Wish, await_meta, bring_up
 from luksctl.node.preview import outlook
-from luksctl.node.report import Report, read_report, write_report
+from luksctl.node.report import Report, note_in_sync, read_report, write_report
 from luksctl.node.retry import start_mounts
 from luksctl.node.sources import forget_previous, previous_configs, state_directory, store_config, stored_config
 from luksctl.node.units import mount_unit
@@ -141,10 +141,10 @@ def _first(node: Node, config: MachineConfig) -> Applied:
     report = _bring_up_state(node, config, None)
     directory = _mounted_state(node)
     # A STATE that an interrupted first time left open may have been formatted for another config.
-    _expect_state_opens(node, config)
+    findings = _expect_state_opens(node, config)
     store_config(directory, config)
     _bring_up_ephemeral(node, "STATE holds the config")
-    return Applied(Condition.MAINTENANCE, stored=True, notes=report.notes)
+    return Applied(Condition.MAINTENANCE, stored=True, notes=(*report.notes, *findings))
 
 
 def _only_open(node: Node, config: MachineConfig) -> Applied:
@@ -155,11 +155,13 @@ def _only_open(node: Node, config: MachineConfig) -> Applied:
     return Applied(Condition.LOCKED, stored=False, notes=report.notes)
 
 
-def _expect_state_opens(node: Node, config: MachineConfig) -> None:
-    """Raise Refused where STATE, formatted by an interrupted first time, does not follow `config`."""
-    findings = follow_state(node, config)
-    if findings:
-        raise Refused(f"the config was not stored: {findings[0]}", volume=STATE, hint="apply the first config again")
+def _expect_state_opens(node: Node, config: MachineConfig) -> tuple[str, ...]:
+    """Raise Refused where no key of `config` opens a STATE that an interrupted first time made; return findings."""
+    followed = follow_state(node, config)
+    if not followed.opens:
+        because = "; ".join(followed.findings)
+        raise Refused(f"the config was not stored: {because}", volume=STATE, hint="apply the first config again")
+    return followed.findings
 
 
 def _replace(node: Node, config: MachineConfig) -> Applied:
@@ -180,12 +182,23 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
         ephemeral, notes = _reach_ephemeral(node, held, config, directory)
         store_config(directory, config)
         problems = [*_follow(node, STATE, state), *_follow(node, EPHEMERAL, ephemeral)]
+        left = tuple(
+            _left_alone(volume) for volume, running in ((STATE, state), (EPHEMERAL, ephemeral)) if _foreign(running)
+        )
     if not problems and not notes:
         forget_previous(directory)
     if problems:
         cause = "the config was stored, and the next boot tries again: " + "; ".join(problems)
         raise Degraded(cause, hint="luksctl status")
-    return Applied(Condition.RUNNING, stored=True, notes=notes)
+    return Applied(Condition.RUNNING, stored=True, notes=(*notes, *left))
+
+
+def _foreign(running: Session | None) -> bool:
+    return running is not None and not running.adopted
+
+
+def _left_alone(volume: str) -> str:
+    return f"nobody adopted {volume}, so its keyslots were left as they are (luksctl adopt {volume})"
 
 
 def _reach(node: Node, held: ExitStack, desired: DesiredVolume) -> tuple[Session | None, tuple[str, ...]]:
@@ -228,10 +241,21 @@ def _reach_state(node: Node, held: ExitStack, config: MachineConfig) -> Session 
     wanted = state_wish(node, config)
     report = read_report(node, STATE)
     behind = report is not None and report.in_sync is False
-    if wanted.encryption == node.ports.meta.load().state_encryption and not behind:
+    if in_meta(node, wanted) and not behind and not _policy_differs(node, config):
         return None
     running, _ = _reach(node, held, expecting(node.paths, wanted))
     return running
+
+
+def _policy_differs(node: Node, config: MachineConfig) -> bool:
+    """Tell whether STATE's own config says otherwise about what is to do for slots with the right keys."""
+    directory = state_directory(node)
+    try:
+        stored = None if directory is None else stored_config(directory)
+    except ConfigError:
+        return True
+    before, now = (None if stored is None else stored.policy), config.policy
+    return before is None or (before.prune, before.unfingerprinted) != (now.prune, now.unfingerprinted)
 
 
 def _reach_ephemeral(
@@ -244,7 +268,8 @@ def _reach_ephemeral(
         stored = None
     before = previous_configs(directory) if stored is None else (stored, *previous_configs(directory))
     fallback = earlier_keys(EPHEMERAL, config, before)
-    if stored is not None and stored.encryption_of(EPHEMERAL) == wanted.encryption and not fallback:
+    same_keys = stored is not None and stored.encryption_of(EPHEMERAL) == wanted.encryption and not fallback
+    if same_keys and not _policy_differs(node, config):
         return None, ()
     desired = expecting(node.paths, replace(wanted, sync=True, fallback=fallback))
     try:
@@ -257,12 +282,11 @@ def _follow(node: Node, volume: str, running: Session | None) -> tuple[str, ...]
     """Bring the keyslots of a volume that was reached in sync; return what could not be done."""
     if running is None:
         return ()
+    note_in_sync(node, volume, in_sync=False)
     try:
         for done in running.sync():
             node.announce(done)
     except LuksctlError as error:
         return (f"{volume}: {error.cause}",)
-    report = read_report(node, volume)
-    if report is not None:
-        write_report(node, replace(report, in_sync=True))
+    note_in_sync(node, volume, in_sync=True)
     return ()

@@ -16,7 +16,7 @@ from luksctl.model.observed import Blank, FilesystemFound, Missing, Unfinished
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
 from luksctl.node.opening import Wish, already_open, await_device, await_meta, bring_up
-from luksctl.node.report import Report, failure_report, read_report, write_report
+from luksctl.node.report import Report, failure_report, note_in_sync, read_report, write_report
 from luksctl.node.sources import (
     HEADER_BACKUPS,
     forget_previous,
@@ -27,9 +27,9 @@ from luksctl.node.sources import (
     stored_config,
 )
 from luksctl.node.waiting import Deadline, until
-from luksctl.reconcile.converge import converge, look
+from luksctl.reconcile.converge import look, session
 from luksctl.reconcile.desire import desire, desire_from_meta
-from luksctl.value import replace
+from luksctl.value import frozen, replace
 
 _MAINTENANCE_HINT = "luksctl apply-config --insecure -f FILE"
 _STATE_MODE = 0o700
@@ -200,7 +200,7 @@ def _effective_config(node: Node) -> tuple[MachineConfig, tuple[str, ...], str |
     stored = stored_config(directory)
     if stored is None:
         return _first_config(node, directory)
-    return stored, (*_ignored(node, stored), *follow_state(node, stored)), None
+    return stored, (*_ignored(node, stored), *follow_state(node, stored).findings), None
 
 
 def _first_config(node: Node, directory: str) -> tuple[MachineConfig, tuple[str, ...], str | None]:
@@ -208,12 +208,12 @@ def _first_config(node: Node, directory: str) -> tuple[MachineConfig, tuple[str,
     first = outside_config(node)
     if first is None:
         raise Maintenance("STATE holds no machine config, and none is at hand", volume=STATE, hint=_MAINTENANCE_HINT)
-    findings = follow_state(node, first)
-    if findings:
-        notes = (f"{first.source} was not stored in STATE, which none of its keys opens", *findings)
+    followed = follow_state(node, first)
+    if not followed.opens:
+        notes = (f"{first.source} was not stored in STATE, which none of its keys opens", *followed.findings)
         return first, notes, "it is not STATE's own, so it may only open"
     store_config(directory, first)
-    return first, (f"stored the config of {first.source} in STATE",), None
+    return first, (f"stored the config of {first.source} in STATE", *followed.findings), None
 
 
 def _ignored(node: Node, stored: MachineConfig) -> tuple[str, ...]:
@@ -227,25 +227,45 @@ def _ignored(node: Node, stored: MachineConfig) -> tuple[str, ...]:
     return (f"{outside.source} differs from STATE's own config and was ignored",)
 
 
-def follow_state(node: Node, config: MachineConfig) -> tuple[str, ...]:
+@frozen
+class Followed:
+    """What came of it: `findings` could not be brought in sync; `opens` says whether a configured key opens STATE."""
+
+    opens: bool
+    findings: tuple[str, ...] = ()
+
+
+def follow_state(node: Node, config: MachineConfig) -> Followed:
     """Make STATE's keyslots, and META's tag 9 with them, follow STATE's own config; what fails comes back as a finding.
 
     Nothing is looked at again where the first stage of this boot opened STATE by the very same keys and found it in
-    sync: one key derivation is all that a boot pays for STATE.
+    sync: one key derivation is all that a boot pays for STATE. META knows no policy, so one that bears on slots is
+    looked at all the same.
     """
     wanted = state_wish(node, config)
-    meta = node.ports.meta.load()
     report = read_report(node, STATE)
-    if report is not None and report.in_sync and meta.state_encryption == wanted.encryption:
-        return ()
+    usual = not wanted.policy.prune and not wanted.policy.unfingerprinted
+    if report is not None and report.in_sync and usual and in_meta(node, wanted):
+        return Followed(opens=True)
+    note_in_sync(node, STATE, in_sync=False)
+    opens = False
     try:
-        for done in converge(wanted, node.settings.volume(STATE), node.ports):
-            node.announce(done)
+        with session(wanted, node.settings.volume(STATE), node.ports) as running:
+            try:
+                for done in running.follow():
+                    node.announce(done)
+                opens = True
+            finally:
+                opens = opens or running.unlocked_by_config
     except LuksctlError as error:
-        return (f"STATE does not follow the config: {error}",)
-    if report is not None:
-        write_report(node, replace(report, in_sync=True))
-    return ()
+        return Followed(opens, (f"STATE does not follow the config: {error}",))
+    note_in_sync(node, STATE, in_sync=True)
+    return Followed(opens)
+
+
+def in_meta(node: Node, wanted: DesiredVolume) -> bool:
+    """Tell whether META's tag 9 lists the very keys that are wanted of STATE."""
+    return node.ports.meta.load().state_encryption == wanted.encryption
 
 
 def state_wish(node: Node, config: MachineConfig) -> DesiredVolume:

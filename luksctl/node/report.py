@@ -18,7 +18,7 @@ from luksctl.errors import (
 )
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node
-from luksctl.value import as_dict, frozen
+from luksctl.value import as_dict, frozen, replace
 
 
 class VolumeState(StrEnum):
@@ -84,6 +84,13 @@ def write_report(node: Node, report: Report) -> None:
         replace_file(path, json.dumps(as_dict(report), indent=2).encode() + b"\n", mode=0o644)
     except OSError as error:
         node.tell(f"{report.volume}: {path} cannot be written: {error.strerror}")
+
+
+def note_in_sync(node: Node, volume: str, *, in_sync: bool) -> None:
+    """Keep whether the keyslots are those of the config, beside what the last attempt reported; nothing without one."""
+    report = read_report(node, volume)
+    if report is not None and report.in_sync != in_sync:
+        write_report(node, replace(report, in_sync=in_sync))
 
 
 def read_report(node: Node, volume: str) -> Report | None:

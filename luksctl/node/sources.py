@@ -7,6 +7,7 @@ kernel argument `luksctl.config=`, the systemd credential `luksctl.machineconfig
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 from luksctl.errors import ConfigError, Problem
 from luksctl.hints import Final
@@ -94,9 +95,17 @@ def previous_configs(directory: str) -> tuple[MachineConfig, ...]:
 
 
 def forget_previous(directory: str) -> None:
-    """Remove the previous configs: their keys open nothing any more. Cut: some of them are left, and removed later."""
-    for name in _previous_names(directory):
-        os.unlink(os.path.join(directory, PREVIOUS_DIRECTORY, name))
+    """Remove the previous configs: their keys open nothing any more. Cut: some of them are left, and removed later.
+
+    What a cut left half written beside them goes, too: it holds passphrases as well.
+    """
+    kept = os.path.join(directory, PREVIOUS_DIRECTORY)
+    names = os.listdir(kept) if os.path.isdir(kept) else []
+    for path in (*(os.path.join(kept, name) for name in names), os.path.join(directory, f"{STORED_NAME}.new")):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+    if names:
+        sync_directory(kept)
 
 
 def _previous_names(directory: str) -> list[str]:

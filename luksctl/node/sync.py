@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from luksctl.errors import Degraded, Locked, LuksctlError, Refused
-from luksctl.model.config import STATE, MachineConfig
+from luksctl.errors import Degraded, Locked, Refused
+from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.observed import Luks2
 from luksctl.model.step import Done, Step
@@ -18,7 +18,7 @@ from luksctl.node.config_view import config_view
 from luksctl.node.expected import expecting
 from luksctl.node.header_backup import drop_proven
 from luksctl.node.node import Node
-from luksctl.node.report import read_report, write_report
+from luksctl.node.report import note_in_sync
 from luksctl.node.sources import forget_previous, previous_configs, state_directory
 from luksctl.reconcile.converge import Session, look, session
 from luksctl.reconcile.desire import desire
@@ -46,7 +46,8 @@ def sync(node: Node, volumes: tuple[str, ...], *, dry_run: bool = False) -> tupl
     config = ruling_config(node)
     found = [synced for volume in volumes if (synced := _sync(node, config, volume, dry_run=dry_run)) is not None]
     directory = state_directory(node)
-    if directory is not None and not dry_run and all(synced.in_sync for synced in found) and len(found) == len(volumes):
+    # They are there for EPHEMERAL: STATE's earlier keys are in META.
+    if directory is not None and not dry_run and any(one.in_sync for one in found if one.volume == EPHEMERAL):
         forget_previous(directory)
     if not dry_run:
         drop_proven(node)
@@ -100,7 +101,7 @@ def _sync(node: Node, config: MachineConfig, volume: str, *, dry_run: bool) -> S
             node.announce(done)
         before = running.compare()
         if dry_run or before.in_sync:
-            _note(node, volume, in_sync=before.in_sync)
+            note_in_sync(node, volume, in_sync=before.in_sync)
             return Synced(volume, before.in_sync, (), before.steps, before.problems, running.adopted)
         return _take(node, volume, running)
 
@@ -108,23 +109,15 @@ def _sync(node: Node, config: MachineConfig, volume: str, *, dry_run: bool) -> S
 def _take(node: Node, volume: str, running: Session) -> Synced:
     taken: list[Done] = []
     problems: tuple[str, ...] = ()
+    note_in_sync(node, volume, in_sync=False)
     try:
         for done in running.sync():
             taken.append(done)
             node.announce(done)
     except Degraded as error:
         problems = (error.cause,)
-    except LuksctlError:
-        _note(node, volume, in_sync=False)
-        raise
-    _note(node, volume, in_sync=not problems)
+    note_in_sync(node, volume, in_sync=not problems)
     return Synced(volume, not problems, tuple(taken), (), problems, running.adopted)
-
-
-def _note(node: Node, volume: str, *, in_sync: bool) -> None:
-    report = read_report(node, volume)
-    if report is not None and report.in_sync != in_sync:
-        write_report(node, replace(report, in_sync=in_sync))
 
 
 def _session(node: Node, wanted: DesiredVolume) -> AbstractContextManager[Session]:

@@ -54,9 +54,7 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
     Where the wish says so, the keyslots follow; Degraded when they could not.
     """
     with session(desired, settings, ports) as running:
-        yield from running.converge()
-        if desired.sync:
-            yield from running.sync()
+        yield from running.follow()
 
 
 class Session:
@@ -67,6 +65,12 @@ class Session:
         self._settings = settings
         self._ports = ports
         self._keyring = keyring
+
+    def follow(self) -> Iterator[Done]:
+        """Yield every step that brings the volume up and, where the wish says so, its keyslots in sync."""
+        yield from self.converge()
+        if self._desired.sync and self._desired.encryption is not None:
+            yield from self.sync()
 
     def converge(self) -> Iterator[Done]:
         """Yield every step taken until the volume is open; raises the refusal, a step's error, or NotConverged.

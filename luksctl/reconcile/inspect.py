@@ -10,7 +10,7 @@ from luksctl.errors import (
     SlotPassphraseRejected,
     TokenInvalid,
 )
-from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose
+from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote
 from luksctl.model.config import ConfiguredKey, EncryptionPolicy, VolumeEncryption
 from luksctl.model.header import PROVIDER_TOKEN_TYPES, LuksHeader
 from luksctl.model.inspection import Inspection, KeyFinding, KeyState
@@ -111,6 +111,9 @@ class Inspector:
             return note.fingerprint is None
         if note is None or note.fingerprint is None or digest is None:
             return False
+        # A fingerprint of the token that went stale would never match again, and cost a real try at every boot.
+        if slot.token is not None and not self._token_matches(note, slot.key, digest, slot.token):
+            return False
         secret = self._keyring.proofs[slot.key.slot].secret
         return self._mac.equal(self._mac.of_key(slot.key.slot, digest, secret), note.fingerprint)
 
@@ -121,9 +124,7 @@ class Inspector:
             return False
         # Its token says all about a key of such a kind, unless STATE's salt is behind it, too.
         if slot.key.kind in KINDS_WITH_TOKEN and not slot.key.lock_to_state:
-            if note.token_fingerprint is None or slot.token is None:
-                return False
-            return self._mac.equal(self._mac.of_token(slot.key, digest, slot.token), note.token_fingerprint)
+            return slot.token is not None and self._token_matches(note, slot.key, digest, slot.token)
         if note.fingerprint is None:
             return False
         for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):
@@ -131,6 +132,10 @@ class Inspector:
                 if self._mac.equal(self._mac.of_key(number, digest, candidate), note.fingerprint):
                     return True
         return False
+
+    def _token_matches(self, note: SlotNote, key: ConfiguredKey, digest: bytes, token: str) -> bool:
+        noted = note.token_fingerprint
+        return noted is not None and self._mac.equal(self._mac.of_token(key, digest, token), noted)
 
     def _opens(self, key: ConfiguredKey, number: int, token: str | None, digest: bytes | None = None) -> bool:
         """Try the key at slot `number` for real: one key derivation for each candidate."""

@@ -40,8 +40,9 @@ class KeyslotSteps:
         self._keyring = keyring
         self._configured = configured
         self._digests: dict[int, bytes] = {}
-        # Only at such a slot may a token be written: that of any other slot may be all that recovers its key.
-        self._added: set[int] = set()
+        # Slot → the configured slot that it was written for. Only to these may a token be written, since that of any
+        # other slot may be all that recovers its key; and of slots that were not there before, only these are removed.
+        self._added: dict[int, int] = {}
         self._removed: set[int] = set()
 
     def look_at_removed(self, steps: tuple[Step, ...]) -> None:
@@ -95,7 +96,7 @@ class KeyslotSteps:
             self._ports.headers.add_keyslot(step.device, step.slot, made.key, self._keyring.volume_key, step.kdf)
         except KdfOutOfMemory as error:
             return Done(step, slot=step.slot, skipped=error.cause)
-        self._added.add(step.slot)
+        self._added[step.slot] = step.slot if step.serves is None else step.serves
         return Done(step, slot=step.slot)
 
     def _add_to_used(self, step: AddKeyslot, header: LuksHeader) -> Done:
@@ -111,7 +112,7 @@ class KeyslotSteps:
         made = self._keyring.made.get(step.slot if step.serves is None else step.serves)
         if made is None or made.token is None:
             return Done(step, slot=step.slot, skipped="its key has no token")
-        if step.slot not in self._added:
+        if self._added.get(step.slot) != (step.slot if step.serves is None else step.serves):
             return Done(step, slot=step.slot, skipped="the keyslot was not written in this run")
         self._ports.headers.write_token(step.device, step.slot, made.token)
         return Done(step, slot=step.slot)
@@ -127,12 +128,15 @@ class KeyslotSteps:
             return Done(step, slot=step.slot, skipped="no other keyslot was proven in this run")
         if meta_behind and step.volume == STATE:
             return Done(step, slot=step.slot, skipped="META does not name the new keys of STATE yet")
+        serves = step.slot if step.key is None else step.key.slot
+        if step.slot not in self._digests and self._added.get(step.slot) != serves:
+            return Done(step, slot=step.slot, skipped="this run did not write it for that key")
         expect_equal_copies(self._ports.disks, step.device, "looking at them before a keyslot is removed")
         self._expect_unchanged(step)
         self._ports.headers.remove_keyslot(step.device, step.slot)
         self._keyring.proofs.pop(step.slot, None)
         self._digests.pop(step.slot, None)
-        self._added.discard(step.slot)
+        self._added.pop(step.slot, None)
         self._removed.add(step.slot)
         self._remove_provider_token(step.device, self._header(step.device), step.slot)
         return Done(step, slot=step.slot)

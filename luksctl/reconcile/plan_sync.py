@@ -170,6 +170,8 @@ def _without_bookkeeping(
         steps = []
         problems.append(full)
     dropped = {slot.number for slot in case.header.keyslots} - case.configured
+    # What was noted before there were so many keys: a recovery key stays.
+    dropped -= {note.slot for note in case.books.notes if note.purpose is not Purpose.CONFIG}
     removals: tuple[Step, ...] = ()
     if case.policy.prune:
         removals = tuple(RemoveKeyslot(case.desired.volume, case.device, slot) for slot in sorted(dropped))

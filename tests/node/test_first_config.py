@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from luksctl.config.documents import parse_machine_config
 from luksctl.errors import Degraded, Locked, Maintenance, MetaError, Refused
 from luksctl.model.config import STATE
 from luksctl.model.meta import NodeRecord
 from luksctl.node.apply_config import Condition, apply_config, condition
 from luksctl.node.boot import open_state, open_volume
-from luksctl.node.report import VolumeState
+from luksctl.node.report import VolumeState, read_report
 from luksctl.node.status import node_status
 from luksctl.value import replace
 from tests.node.nodes import Bench, bench, config
@@ -126,3 +127,19 @@ def test_without_meta_no_config_counts_as_the_first(node: Bench) -> None:
         apply_config(node.node, config(), insecure=False)
     assert node.stored() is None
     assert node.world.power.writes == []
+
+
+def test_a_first_config_with_one_key_that_cannot_be_made_is_taken(node: Bench) -> None:
+    """One key that opens is enough; the other one is a failed sync, which is told and tried again."""
+    node.world.keys.make_down.add(1)
+    text = config().text.decode()
+    entry = next(line for line in text.splitlines() if "correct horse" in line)
+    number = next(line for line in text.splitlines() if "slot: 0" in line)
+    more = "\n".join((number.replace("0", "1"), entry.replace("correct horse", "more")))
+    given = parse_machine_config(text.replace(entry, f"{entry}\n{more}", 1).encode(), "given by hand")
+    with pytest.raises(Degraded, match="STATE holds the config, but it did not come up: no EPHEMERAL here"):
+        apply_config(node.node, given, insecure=True)
+    assert node.stored() == given.text
+    report = read_report(node.node, STATE)
+    assert report is not None
+    assert report.in_sync is False

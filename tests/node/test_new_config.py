@@ -10,6 +10,8 @@ from luksctl.config.documents import parse_machine_config
 from luksctl.errors import Degraded, DeviceError, MetaError, NotConverged, ProviderUnavailable, Refused
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig, VolumeSettings
 from luksctl.node.apply_config import apply_config
+from luksctl.node.report import read_report
+from luksctl.node.sync import sync
 from luksctl.reconcile.desire import desire
 from luksctl.value import replace
 from tests.node.nodes import MEMORY_KIB, Bench, bench, config
@@ -144,3 +146,44 @@ def test_the_wish_compares_by_value() -> None:
     """Two parses of one text are the same keys: what decides whether a proof is needed."""
     first, second = (desire(EPHEMERAL, _with_ephemeral(), memory_kib=MEMORY_KIB) for _ in range(2))
     assert first == second
+
+
+def test_syncing_state_keeps_the_earlier_keys_of_ephemeral(node: Bench) -> None:
+    """They are all that opens EPHEMERAL while its change is unfinished; STATE's being in sync says nothing about it."""
+    node.world.keys.make_down.add(0)
+    with pytest.raises(Degraded):
+        apply_config(node.node, _with_ephemeral("another passphrase"), insecure=False)
+    kept = list((node.state / "previous").iterdir())
+    assert kept
+    assert [synced.in_sync for synced in sync(node.node, (STATE,))] == [True]
+    assert list((node.state / "previous").iterdir()) == kept
+    node.world.keys.make_down.clear()
+    assert [synced.in_sync for synced in sync(node.node, (EPHEMERAL,))] == [True]
+    assert list((node.state / "previous").iterdir()) == []
+
+
+def _with_second_key(words: str) -> MachineConfig:
+    """Return the config of `nodes`, with one more key for STATE."""
+    first = b"correct horse"
+    text = _with_ephemeral().text.decode()
+    entry = next(line for line in text.splitlines() if first.decode() in line)
+    number = next(line for line in text.splitlines() if "slot: 0" in line)
+    more = "\n".join((number.replace("0", "1"), entry.replace(first.decode(), words)))
+    return parse_machine_config(text.replace(entry, f"{entry}\n{more}", 1).encode(), "given by hand")
+
+
+def test_a_failed_sync_of_state_is_reported_until_it_succeeds(node: Bench) -> None:
+    """The same config given again is not passed over, and ends like the first time; then it is in sync."""
+    node.world.keys.make_down.add(1)
+    given = _with_second_key("more")
+    for _ in range(2):
+        with pytest.raises(Degraded, match="the config was stored"):
+            apply_config(node.node, given, insecure=False)
+        report = read_report(node.node, STATE)
+        assert report is not None
+        assert report.in_sync is False
+    node.world.keys.make_down.clear()
+    assert apply_config(node.node, given, insecure=False).stored
+    report = read_report(node.node, STATE)
+    assert report is not None
+    assert report.in_sync is True

@@ -220,7 +220,7 @@ def test_a_cut_at_any_write_of_the_header_ends_with_one_passphrase(tmp_path: Pat
         list(converge(wish(known), SETTINGS, node.node.ports))
         stored = stored_config(str(node.state))
         assert stored is not None
-        assert follow_state(node.node, stored) == ()
+        assert follow_state(node.node, stored).findings == ()
         header = node.world.medium.copies().best
         assert header is not None
         assert [slot.number for slot in header.keyslots] == [0]
