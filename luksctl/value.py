@@ -1,4 +1,4 @@
-"""Frozen values: what `dataclass(frozen=True, slots=True)` gives, made without generating code.
+"""Frozen values: what `dataclass(frozen=True)` gives, made without generating code.
 
 A dataclass compiles its methods from text when its module is imported: half a millisecond each, and a hundred of them
 were most of the boot hook's start. Here all values share six plain functions, and a class costs some microseconds.
@@ -35,23 +35,26 @@ def field(*, default: Any = _MISSING, default_factory: Callable[[], Any] | None 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: Class) -> Class:
-    """Make `cls` a frozen value of its annotated attributes, in their order, with slots and structural equality.
+    """Make `cls` a frozen value of its annotated attributes, in their order, with structural equality.
 
     Annotations must be text (`from __future__ import annotations`); those that begin with ClassVar are left alone.
     A value does not inherit attributes from another value.
     """
+    own, fields = cls.__dict__, {}
     annotations: dict[str, str] = cls.__annotations__
-    names = tuple(name for name, kind in annotations.items() if not kind.startswith("ClassVar"))
-    namespace = {key: item for key, item in cls.__dict__.items() if key not in ("__dict__", "__weakref__")}
-    fields: dict[str, _Field] = {}
-    for name in names:
-        given = namespace.pop(name, _MISSING)
+    for name, kind in annotations.items():
+        if kind.startswith("ClassVar"):
+            continue
+        given = own.get(name, _MISSING)
+        if given is not _MISSING:
+            delattr(cls, name)
         fields[name] = given if isinstance(given, _Field) else _Field(given, None, shown=True)
-    namespace |= {"__slots__": names, "__match_args__": names, "__fields__": fields}
-    for method in (_init, _repr, _eq, _hash, _setattr, _delattr, _reduce):
-        namespace.setdefault(f"__{method.__name__[1:]}__", method)
-    made: Class = type(cls)(cls.__name__, cls.__bases__, namespace)
-    return made
+    for name, method in _METHODS:
+        if name not in own:
+            setattr(cls, name, method)
+    setattr(cls, "__fields__", fields)  # noqa: B010  # no type knows of it; likewise the next
+    setattr(cls, "__match_args__", tuple(fields))  # noqa: B010
+    return cls
 
 
 def replace(instance: Instance, /, **changes: object) -> Instance:
@@ -120,3 +123,9 @@ def _delattr(self: object, name: str) -> NoReturn:
 
 def _reduce(self: object) -> tuple[type, tuple[Any, ...]]:
     return type(self), _values(self)
+
+
+# The class is changed in place and has no slots: making it anew with slots costs half as much again at every start.
+_METHODS = tuple(
+    (f"__{method.__name__[1:]}__", method) for method in (_init, _repr, _eq, _hash, _setattr, _delattr, _reduce)
+)
