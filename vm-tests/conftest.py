@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rig.spec import MachineSpec
 
 STORY_TIMEOUT_S = 7200 if os.environ.get("FAULTS") == "all" else 900
+LONGEST = ("test_power_cuts", "test_rig_smoke", "test_other_machine", "test_locked_ephemeral", "test_maintenance")
 MACHINES = pytest.StashKey[list[Machine]]()
 SEEN = pytest.StashKey[int]()
 
@@ -35,11 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every story, and give it the time that an emulated machine takes; the longest ones go first.
+    """Mark every story, and give it the time that an emulated machine takes; the longest files go first.
 
     Two workers take files in turn: a long one at the end would leave the other worker idle.
     """
-    items.sort(key=lambda item: "power_cut" not in item.path.name)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("vm")
