@@ -34,7 +34,14 @@ from luksctl.node.opening import Wish, await_meta, bring_up
 from luksctl.node.preview import outlook
 from luksctl.node.report import Report, note_in_sync, read_report, write_report
 from luksctl.node.retry import start_mounts
-from luksctl.node.sources import forget_previous, previous_configs, state_directory, store_config, stored_config
+from luksctl.node.sources import (
+    forget_previous,
+    previous_configs,
+    previous_names,
+    state_directory,
+    store_config,
+    stored_config,
+)
 from luksctl.node.units import mount_unit
 from luksctl.node.waiting import Deadline
 from luksctl.reconcile.converge import Session, look, session
@@ -181,12 +188,13 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
         state = _reach_state(node, held, config)
         ephemeral, notes = _reach_ephemeral(node, held, config, directory)
         store_config(directory, config)
+        earlier = previous_names(directory)
         problems = [*_follow(node, STATE, state), *_follow(node, EPHEMERAL, ephemeral)]
         left = tuple(
             _left_alone(volume) for volume, running in ((STATE, state), (EPHEMERAL, ephemeral)) if _foreign(running)
         )
     if not problems and not notes:
-        forget_previous(directory)
+        forget_previous(directory, earlier)
     if problems:
         cause = "the config was stored, and the next boot tries again: " + "; ".join(problems)
         raise Degraded(cause, hint="luksctl status")

@@ -22,6 +22,7 @@ from luksctl.node.sources import (
     forget_previous,
     outside_config,
     previous_configs,
+    previous_names,
     state_directory,
     store_config,
     stored_config,
@@ -174,6 +175,7 @@ def open_ephemeral(node: Node, deadline: Deadline) -> Report:
 
     Stores the outside config in a STATE that has none, and lets META's tag 9 follow STATE's own config.
     """
+    earlier = () if (mounted := state_directory(node)) is None else previous_names(mounted)
     config, notes, refusal = _effective_config(node)
     wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib(), format_refusal=refusal)
     await_device(node, EPHEMERAL, deadline)
@@ -183,7 +185,7 @@ def open_ephemeral(node: Node, deadline: Deadline) -> Report:
     wish = Wish(expecting(node.paths, wanted), config.source)
     report = until(node, deadline, lambda: bring_up(node, (wish,)))
     if directory is not None and refusal is None and (report.in_sync or wanted.encryption is None):
-        forget_previous(directory)
+        forget_previous(directory, earlier)
     return replace(report, notes=(*notes, *report.notes))
 
 

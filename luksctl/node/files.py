@@ -55,6 +55,22 @@ def replace_link(path: str, destination: str) -> None:
     os.rename(temporary, path)
 
 
+def remove_leftover(path: str) -> None:
+    """Remove the `.new` file at `path` that a cut left, unless somebody is writing it now, and will rename it."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_at(path, descriptor):
+            os.unlink(path)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
+
+
 def read_file(path: str) -> bytes | None:
     """Return the content of `path`, or None where there is no such file."""
     try:

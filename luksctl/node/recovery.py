@@ -92,9 +92,17 @@ def add_within(node: Node, volume: str, running: RecoverySession, show: Show) ->
             show(place, key)
         except BaseException:
             node.tell(f"{volume}, slot {slot}: the recovery key could not be handed out, so it is removed again")
-            _announce(node, running.remove(slot))
+            _take_back(node, volume, running, slot)
             raise
     return place
+
+
+def _take_back(node: Node, volume: str, running: RecoverySession, slot: int) -> None:
+    """Remove a key that nobody was given; a failure is told, and what stopped the handing out stays the error."""
+    try:
+        _announce(node, running.remove(slot))
+    except LuksctlError as error:
+        node.tell(f"{error}; nobody has this key: luksctl recovery remove {volume} --slot {slot}")
 
 
 def remove_recovery_key(node: Node, volume: str, slot: int) -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from luksctl.errors import ConfigError, Problem
 from luksctl.hints import Final
 from luksctl.model.config import STATE, MachineConfig
-from luksctl.node.files import read_file, replace_file, sync_directory
+from luksctl.node.files import read_file, remove_leftover, replace_file, sync_directory
 from luksctl.node.node import Node
 
 KERNEL_ARGUMENT: Final = "luksctl.config="
@@ -72,7 +72,7 @@ def store_config(directory: str, config: MachineConfig) -> None:
 def _keep_previous(directory: str, text: bytes) -> None:
     kept = os.path.join(directory, PREVIOUS_DIRECTORY)
     os.makedirs(kept, mode=0o700, exist_ok=True)
-    names = _previous_names(directory)
+    names = previous_names(directory)
     if names and read_file(os.path.join(kept, names[-1])) == text:
         return
     number = 1 + (int(names[-1].removesuffix(".yaml")) if names else 0)
@@ -83,7 +83,7 @@ def _keep_previous(directory: str, text: bytes) -> None:
 def previous_configs(directory: str) -> tuple[MachineConfig, ...]:
     """Return the configs that STATE held since the volumes were last in sync, newest first; wrong ones are left out."""
     found = []
-    for name in reversed(_previous_names(directory)):
+    for name in reversed(previous_names(directory)):
         path = os.path.join(directory, PREVIOUS_DIRECTORY, name)
         try:
             text = _read(path)
@@ -94,26 +94,32 @@ def previous_configs(directory: str) -> tuple[MachineConfig, ...]:
     return tuple(found)
 
 
-def forget_previous(directory: str) -> None:
-    """Remove the previous configs: their keys open nothing any more. Cut: some of them are left, and removed later.
+def forget_previous(directory: str, names: tuple[str, ...]) -> None:
+    """Remove the previous configs called `names`: those that were there when what came in sync was looked at.
 
-    What a cut left half written beside them goes, too: it holds passphrases as well.
+    One that another process has kept since may be all that opens a volume, so it stays. What a cut left half written
+    goes, too: it holds passphrases as well. Cut: some are left, and removed later.
     """
     kept = os.path.join(directory, PREVIOUS_DIRECTORY)
-    names = os.listdir(kept) if os.path.isdir(kept) else []
-    for path in (*(os.path.join(kept, name) for name in names), os.path.join(directory, f"{STORED_NAME}.new")):
+    if not os.path.isdir(kept):
+        return
+    for name in names:
         with suppress(FileNotFoundError):
-            os.unlink(path)
-    if names:
-        sync_directory(kept)
+            os.unlink(os.path.join(kept, name))
+    for name in os.listdir(kept):
+        if name.endswith(".new"):
+            remove_leftover(os.path.join(kept, name))
+    remove_leftover(os.path.join(directory, f"{STORED_NAME}.new"))
+    sync_directory(kept)
 
 
-def _previous_names(directory: str) -> list[str]:
+def previous_names(directory: str) -> tuple[str, ...]:
+    """Return the names of the previous configs, oldest first."""
     try:
         names = os.listdir(os.path.join(directory, PREVIOUS_DIRECTORY))
     except FileNotFoundError:
-        return []
-    return sorted(name for name in names if name.removesuffix(".yaml").isdecimal() and name.endswith(".yaml"))
+        return ()
+    return tuple(sorted(name for name in names if name.removesuffix(".yaml").isdecimal() and name.endswith(".yaml")))
 
 
 def _read(path: str) -> bytes | None:

@@ -19,7 +19,7 @@ from luksctl.node.expected import expecting
 from luksctl.node.header_backup import drop_proven
 from luksctl.node.node import Node
 from luksctl.node.report import note_in_sync
-from luksctl.node.sources import forget_previous, previous_configs, state_directory
+from luksctl.node.sources import forget_previous, previous_configs, previous_names, state_directory
 from luksctl.reconcile.converge import Session, look, session
 from luksctl.reconcile.desire import desire
 from luksctl.value import frozen, replace
@@ -43,12 +43,13 @@ def sync(node: Node, volumes: tuple[str, ...], *, dry_run: bool = False) -> tupl
     Locked or ProviderUnavailable where no key of a volume can be recovered: nothing was written to that one. Volumes
     that are plain are left out. Cut: each step says what is on disk then; the next boot, or sync, goes on.
     """
+    directory = state_directory(node)
+    earlier = () if directory is None else previous_names(directory)
     config = ruling_config(node)
     found = [synced for volume in volumes if (synced := _sync(node, config, volume, dry_run=dry_run)) is not None]
-    directory = state_directory(node)
     # They are there for EPHEMERAL: STATE's earlier keys are in META.
     if directory is not None and not dry_run and any(one.in_sync for one in found if one.volume == EPHEMERAL):
-        forget_previous(directory)
+        forget_previous(directory, earlier)
     if not dry_run:
         drop_proven(node)
     return tuple(found)

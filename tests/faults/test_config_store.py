@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from luksctl.config.documents import parse_machine_config
-from luksctl.node.sources import forget_previous, previous_configs, store_config, stored_config
+from luksctl.node.sources import forget_previous, previous_configs, previous_names, store_config, stored_config
 from tests.faults.operations import CONFIGS
 from tests.faults.recording import Event, Kind, build_recorder, record
 
@@ -120,7 +120,7 @@ def test_a_cut_leaves_the_old_config_or_the_new_one_with_the_old_one_kept(record
             if boundary == len(events):
                 assert stored.text == NEW
             store_config(str(directory), parse_machine_config(NEW, "again"))
-            forget_previous(str(directory))
+            forget_previous(str(directory), previous_names(str(directory)))
             after_all = stored_config(str(directory))
             assert after_all is not None
             assert after_all.text == NEW

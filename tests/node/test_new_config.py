@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from luksctl.errors import Degraded, DeviceError, MetaError, NotConverged, Provi
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig, VolumeSettings
 from luksctl.node.apply_config import apply_config
 from luksctl.node.report import read_report
+from luksctl.node.sources import forget_previous, store_config
 from luksctl.node.sync import sync
 from luksctl.reconcile.desire import desire
 from luksctl.value import replace
@@ -187,3 +190,36 @@ def test_a_failed_sync_of_state_is_reported_until_it_succeeds(node: Bench) -> No
     report = read_report(node.node, STATE)
     assert report is not None
     assert report.in_sync is True
+
+
+def test_what_another_process_keeps_meanwhile_stays(node: Bench) -> None:
+    """A config that is replaced while an earlier one comes in sync may be all that opens EPHEMERAL then."""
+    node.world.keys.make_down.add(0)
+    second, third = _with_ephemeral("another passphrase"), _with_ephemeral("a third passphrase")
+    with pytest.raises(Degraded):
+        apply_config(node.node, second, insecure=False)
+    node.world.keys.make_down.clear()
+
+    def meanwhile() -> None:
+        del node.world.after["volume_key 0"]
+        store_config(str(node.state), third)
+
+    node.world.after["volume_key 0"] = meanwhile
+    assert [synced.in_sync for synced in sync(node.node, (EPHEMERAL,))] == [True]
+    assert node.world.medium.areas[0].key == b"another passphrase"
+    assert [path.read_bytes() for path in (node.state / "previous").iterdir()] == [second.text]
+
+
+def test_half_written_leftovers_go_unless_somebody_writes_them(tmp_path: Path) -> None:
+    """They hold passphrases; one that is locked is about to be renamed, and not ours to remove."""
+    kept = tmp_path / "previous"
+    kept.mkdir()
+    for path in (kept / "000002.yaml.new", tmp_path / "config.yaml.new"):
+        path.write_bytes(b"half of a passphrase")
+    with (tmp_path / "config.yaml.new").open("wb") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        forget_previous(str(tmp_path), ())
+        assert sorted(os.listdir(tmp_path)) == ["config.yaml.new", "previous"]
+        assert os.listdir(kept) == []
+    forget_previous(str(tmp_path), ())
+    assert os.listdir(tmp_path) == ["previous"]
