@@ -88,7 +88,7 @@ class Header:
 
     def metadata(self) -> dict[str, Any]:
         """Return the parsed JSON area."""
-        return json.loads(self.json())  # type: ignore[no-any-return]
+        return json.loads(self.json())  # type: ignore[no-any-return]  # the library wrote it: an object
 
     def sizes(self) -> tuple[int, int]:
         """Return the bytes of one header copy, and of the keyslots area."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from luksctl.errors import Locked, Refused
+from luksctl.errors import Degraded, Locked, Refused
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.header import LuksHeader
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.ports import Activation
 from luksctl.model.probe import Device
+from luksctl.model.step import Done
 from luksctl.node.recovery import (
     Place,
     add_recovery_key,
@@ -28,7 +30,9 @@ from luksctl.node.report import VolumeState, read_report
 from luksctl.node.status import node_status
 from luksctl.node.sync import adopt
 from luksctl.node.unlock import open_already, unlock
+from luksctl.reconcile.recovery import RecoverySession
 from luksctl.secret import Secret
+from luksctl.value import replace
 from tests.node.image_node import ImageNode, document, static
 from tests.providers.stock import opens
 
@@ -261,3 +265,19 @@ def test_without_a_config_none_is_added(image: ImageNode) -> None:
     (image.state / "config.yaml").unlink()
     with pytest.raises(Locked, match="no machine config"):
         add_recovery_key(image.node, EPHEMERAL, Sheet())
+
+
+def test_a_key_that_cannot_be_taken_back_is_named(image: ImageNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stopped the handing out stays the error; that the slot is still there is told, with what to type."""
+    told: list[str] = []
+
+    def fail(_: object, slot: int) -> Iterator[Done]:
+        raise Degraded("the keyslot is still there", volume=EPHEMERAL, slot=slot)
+
+    def show(place: object, key: Secret) -> None:  # noqa: ARG001  # nobody gets it
+        raise BrokenPipeError("nobody reads")
+
+    monkeypatch.setattr(RecoverySession, "remove", fail)
+    with pytest.raises(BrokenPipeError, match="nobody reads"):
+        add_recovery_key(replace(image.node, tell=told.append), EPHEMERAL, show)
+    assert any("luksctl recovery remove EPHEMERAL --slot 30" in line for line in told)
