@@ -6,6 +6,7 @@ import faulthandler
 import os
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from rig import host
+from rig.cache import fingerprint
 from rig.disk import Shelf
 from rig.errors import LostVM, Precondition, RigError
-from rig.image import image
+from rig.image import image, image_key
 from rig.machine import Machine, retried_boots
 
 if TYPE_CHECKING:
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
     from rig.spec import MachineSpec
 
 STORY_TIMEOUT_S = 7200 if os.environ.get("FAULTS") == "all" else 900
-LONGEST = ("test_power_cuts", "test_rig_smoke", "test_other_machine", "test_locked_ephemeral", "test_maintenance")
+LONGEST = (
+    "test_power_cuts",
+    "test_rig_smoke",
+    "test_locked_ephemeral",
+    "test_maintenance",
+    "test_other_machine",
+    "test_torn_meta",
+    "test_units",
+)
+SMOKE = "test_rig_smoke"
 MACHINES = pytest.StashKey[list[Machine]]()
 SEEN = pytest.StashKey[int]()
 
@@ -44,8 +55,34 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker("vm")
+            if item.path.stem == SMOKE and _passed_before(item):
+                item.add_marker(pytest.mark.skip("passed here before, with the same rig, image and QEMU"))
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(STORY_TIMEOUT_S))
+
+
+def _passed_before(item: pytest.Item) -> bool:
+    """Tell whether a story of the rig itself passed with this rig, image and QEMU.
+
+    Such a story knows nothing of luksctl: it is run again when what it is about has changed (or after make clean).
+    """
+    try:
+        return _seen_to_pass(item).exists()
+    except Precondition:  # rig_ready says what is missing
+        return False
+
+
+def _seen_to_pass(item: pytest.Item) -> Path:
+    return host.CACHE / "smoke" / _rig_key() / item.name
+
+
+@cache
+def _rig_key() -> str:
+    here = Path(__file__).parent
+    sources = sorted([*(here / "rig").rglob("*.py"), here / f"{SMOKE}.py"])
+    binary = Path(host.program(host.QEMU)).stat()
+    parts = [image_key().encode(), f"{binary.st_size} {binary.st_mtime_ns}".encode()]
+    return fingerprint([*parts, *(source.read_bytes() for source in sources)])[:32]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -117,6 +154,9 @@ def pytest_runtest_makereport(
     seen = item.config.stash.get(SEEN, 0)
     report.user_properties = [("retried", line) for line in retried_boots[seen:]]
     item.config.stash[SEEN] = len(retried_boots)
+    if item.path.stem == SMOKE and report.when == "call" and report.passed:
+        _seen_to_pass(item).parent.mkdir(parents=True, exist_ok=True)
+        _seen_to_pass(item).touch()
     if call.excinfo is not None and report.failed:
         if call.excinfo.errisinstance(LostVM):
             report.user_properties.append(("lost", item.nodeid))

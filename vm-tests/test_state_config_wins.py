@@ -94,7 +94,6 @@ def test_states_own_config_wins_and_meta_follows_proven_keys(
     # Nothing is left to do: the next boot writes no byte of META, and none of a header.
     headers = {label: disk.read(disk.partition(label).offset_bytes, HEADER_BYTES) for label in ("STATE", "EPHEMERAL")}
     meta_after = disk.sha256("META")
-    quiet_since = len(read_log(disk.log_path).entries)
     node.reboot()
     stage.assert_both_mounted()
     node.check("sync")
@@ -103,7 +102,6 @@ def test_states_own_config_wins_and_meta_follows_proven_keys(
     assert disk.sha256("META") == meta_after
     assert headers == {label: disk.read(disk.partition(label).offset_bytes, HEADER_BYTES) for label in headers}
     log = read_log(disk.log_path)
-    assert len(log.entries) > quiet_since  # the mounted filesystems wrote
+    assert log.entries  # the mounted filesystems wrote
     for label, size_bytes in (("META", disk.partition("META").size_bytes), *((name, HEADER_BYTES) for name in headers)):
-        written = log.touching(disk.partition(label).offset_bytes, size_bytes)
-        assert [number for number in written if number >= quiet_since] == []
+        assert log.touching(disk.partition(label).offset_bytes, size_bytes) == []

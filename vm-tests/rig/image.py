@@ -6,7 +6,6 @@ of the host's own apt configuration.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import shutil
 from dataclasses import dataclass
@@ -44,8 +43,8 @@ PACKAGES = (
 KERNEL = "linux-image-cloud-amd64"
 # Loaded by the initramfs: the root's own disks and filesystems, and the agent's port. All else is udev's to load.
 INITRD_MODULES = ("virtio_pci", "virtio_blk", "virtio_console", "erofs", "overlay", "ext4")
-# Timers of a machine that lives for months, and mounts and modules that nothing here uses: a minute-old guest only
-# waits for them.
+# Timers of a machine that lives for months, logins but the console's, and mounts and modules that nothing here uses: a
+# minute-old guest only waits for them.
 MASKED = (
     "dev-hugepages.mount",
     "dev-mqueue.mount",
@@ -67,10 +66,71 @@ MASKED = (
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
+    "systemd-ask-password-console.path",
+    "systemd-ask-password-wall.path",
+    "systemd-initctl.socket",
+    "systemd-journal-flush.service",
+    "systemd-logind.service",
+    "systemd-random-seed.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-user-sessions.service",
     "systemd-update-utmp.service",
     "systemd-update-utmp-runlevel.service",
 )
-LEFT_OUT = ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/lib/apt", "var/cache/apt")
+# What only looks for what this guest has not: other ways to describe mounts, and devices for people.
+MASKED_GENERATORS = (
+    "systemd-debug-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-integritysetup-generator",
+    "systemd-rc-local-generator",
+    "systemd-run-generator",
+    "systemd-system-update-generator",
+    "systemd-sysv-generator",
+    "systemd-veritysetup-generator",
+)
+MASKED_RULES = (
+    "60-autosuspend.rules",
+    "60-cdrom_id.rules",
+    "60-drm.rules",
+    "60-evdev.rules",
+    "60-fido-id.rules",
+    "60-infiniband.rules",
+    "60-input-id.rules",
+    "60-persistent-alsa.rules",
+    "60-persistent-input.rules",
+    "60-persistent-storage-tape.rules",
+    "60-persistent-v4l.rules",
+    "60-sensor.rules",
+    "64-btrfs.rules",
+    "70-camera.rules",
+    "70-joystick.rules",
+    "70-memory.rules",
+    "70-mouse.rules",
+    "70-power-switch.rules",
+    "70-touchpad.rules",
+    "70-uaccess.rules",
+    "71-seat.rules",
+    "73-seat-late.rules",
+    "75-probe_mtd.rules",
+    "78-sound-card.rules",
+    "85-hwclock.rules",
+    "96-e2scrub.rules",
+)
+MASKED_IN = (
+    ("etc/systemd/system", MASKED),
+    ("etc/systemd/system-generators", MASKED_GENERATORS),
+    ("etc/udev/rules.d", MASKED_RULES),
+)
+LEFT_OUT = (
+    "usr/share/doc",
+    "usr/share/man",
+    "usr/share/locale",
+    "usr/share/info",
+    "var/lib/apt",
+    "var/cache/apt",
+    "var/log/journal",
+)
 MACHINE_ID = "6c756b7363746c2d7269672d67756573"
 
 
@@ -102,7 +162,7 @@ def image() -> Image:
 
     Raises Precondition when it must be built and cannot be here, BuildFailed when a step fails.
     """
-    key = fingerprint(_inputs())
+    key = image_key()
 
     def build(work: Path) -> None:
         host.check_can_build()
@@ -112,9 +172,15 @@ def image() -> Image:
     return Image(built("image", key, build), key)
 
 
+def image_key() -> str:
+    """Return the hash of all that the guest image is made from."""
+    return fingerprint(_inputs())
+
+
 def _inputs() -> list[bytes]:
     guest_files = [GUEST / "init", GUEST / "agent.py", GUEST / "rig-agent.service"]
-    names = (*PACKAGES, KERNEL, "/", *INITRD_MODULES, "/", *MASKED, "/", *LEFT_OUT, MACHINE_ID, _codename())
+    masked = [f"{place}/{name}" for place, names in MASKED_IN for name in names]
+    names = (*PACKAGES, KERNEL, "/", *INITRD_MODULES, "/", *masked, "/", *LEFT_OUT, MACHINE_ID, _codename())
     return [FORMAT, *(name.encode() for name in names), *(file.read_bytes() for file in guest_files)]
 
 
@@ -197,10 +263,11 @@ def _place_files(root: Path) -> None:
     wants = system / "sysinit.target.wants"
     wants.mkdir(exist_ok=True)
     (wants / "rig-agent.service").symlink_to("../rig-agent.service")
-    for unit in MASKED:
-        with contextlib.suppress(FileNotFoundError):
-            (system / unit).unlink()
-        (system / unit).symlink_to("/dev/null")
+    for place, names in MASKED_IN:
+        (root / place).mkdir(exist_ok=True)
+        for name in names:
+            (root / place / name).unlink(missing_ok=True)
+            (root / place / name).symlink_to("/dev/null")
     (root / "etc" / "machine-id").write_text(f"{MACHINE_ID}\n")
     (root / "etc" / "hostname").write_text("guest\n")
     (root / "etc" / "fstab").write_text("")

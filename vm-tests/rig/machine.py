@@ -184,8 +184,8 @@ class Machine:
 
     def reset(self, until: Until = "boot") -> str:
         """Press the reset button and wait, as start() does."""
-        self.power.qmp.execute("system_reset")
-        return self.wait_reboot(until)
+        self.cut_power()
+        return self.start(until)
 
     def reboot(self, until: Until = "boot") -> str:
         """Reboot by systemd and wait, as start() does."""
@@ -195,21 +195,20 @@ class Machine:
     def wait_reboot(self, until: Until = "boot") -> str:
         """Wait for a reboot that something else began, as start() does; begin() the command that reboots, not run() it.
 
-        A reboot that hangs is followed by one power cut and start, which is counted.
+        QEMU ends where the guest resets, and another one is started. A reboot that hangs before is followed by a power
+        cut, which is counted.
         """
-        if not self.power.wait_ready((SHUTDOWN_S + WATCHDOG_S) * host.patience(), resets=1):
+        if not self.power.wait_exit(SHUTDOWN_S * host.patience()):
             retried_boots.append(f"{self.name}: a reboot hung, power cut and started")
-            self.cut_power()
-            return self.start(until)
-        return self.wait_booted() if until == "boot" else "starting"
+        self.cut_power()
+        return self.start(until)
 
     def poweroff(self) -> None:
         """Shut down by systemd and wait until the power is off; raises NoAnswer when it stays on."""
         self.begin("systemctl", "--no-block", "poweroff")
         if not self.power.wait_exit(BOOT_TIMEOUT_S * host.patience()):
             raise NoAnswer(f"{self.name} did not power off\n{tail(self.places.console)}")
-        self.power.close()
-        self._power = None
+        self.cut_power()
 
     def wait_booted(self, timeout_s: float = BOOT_TIMEOUT_S) -> str:
         """Wait until systemd has nothing left to start and return its state; raises NoAnswer with the open jobs."""

@@ -86,7 +86,6 @@ class Qmp:
 
     def __init__(self, path: Path, timeout_s: float) -> None:
         self._lines = Lines(path, timeout_s)
-        self._events: list[str] = []
         self._lines.receive(timeout_s)  # the greeting
         self.execute("qmp_capabilities")
 
@@ -97,20 +96,10 @@ class Qmp:
             message = self._lines.receive(ANSWER_TIMEOUT_S)
             if message is None:
                 raise LostVM(f"QEMU did not answer {command} in {ANSWER_TIMEOUT_S:.0f} s")
-            if "event" in message:
-                self._events.append(message["event"])
-            elif "error" in message:
+            if "error" in message:
                 raise RigError(f"QEMU refused {command}: {message['error'].get('desc')}")
-            else:
+            if "event" not in message:
                 return message.get("return")
-
-    def events(self) -> list[str]:
-        """Return the names of the events since the last call."""
-        while (message := self._lines.receive(0)) is not None:
-            if "event" in message:
-                self._events.append(message["event"])
-        seen, self._events = self._events, []
-        return seen
 
     def close(self) -> None:
         """Close the control socket; the guest goes on."""
