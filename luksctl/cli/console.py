@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from luksctl.hints import TextIO
 
@@ -18,13 +17,13 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() or character == "\n" else "·" for character in text)
 
 
-@dataclass(slots=True)
 class Console:
     """Where output goes. With `json`, text for people is left out and exactly one `document` is printed."""
 
-    json: bool = False
-    out: TextIO = field(default_factory=lambda: sys.stdout)
-    err: TextIO = field(default_factory=lambda: sys.stderr)
+    def __init__(self, *, json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
+        self.json = json
+        self.out = sys.stdout if out is None else out
+        self.err = sys.stderr if err is None else err
 
     def say(self, text: str = "") -> None:
         """Print text for people."""

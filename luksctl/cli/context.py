@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from luksctl.cli.console import Console
 from luksctl.errors import Refused, UsageError
@@ -16,13 +15,15 @@ if TYPE_CHECKING:
     from luksctl.node.node import Node, Paths
 
 
-@dataclass(slots=True)
 class Context:
     """One run. `settings_path` and `paths` None mean those of this machine."""
 
-    console: Console = field(default_factory=Console)
-    settings_path: str | None = None
-    paths: Paths | None = None
+    def __init__(
+        self, console: Console | None = None, settings_path: str | None = None, paths: Paths | None = None
+    ) -> None:
+        self.console = Console() if console is None else console
+        self.settings_path = settings_path
+        self.paths = paths
 
     def settings(self) -> Settings:
         """Read the settings; ConfigError where they are wrong."""

@@ -157,7 +157,7 @@ def maintenance(node: Node, meta: MetaFacts) -> str | None:
     STATE must be missing, blank, or an interrupted first format, of which nobody was told that it succeeded.
     """
     plain = DesiredVolume(STATE, None, EncryptionPolicy())
-    observed = look(plain, node.settings.volume(STATE), node.ports).observed
+    observed = look(plain, node.settings.volume(STATE), node.ports, meta).observed
     if isinstance(observed, Unfinished):
         return "no machine config, and the first format of STATE did not finish"
     if meta.state is MetaState.UNREADABLE or meta.state_encryption is not None or meta.tag9_problem is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from luksctl.errors import Locked, LuksctlError, Maintenance, MetaError
 from luksctl.model.config import STATE, EncryptionPolicy, MachineConfig
 from luksctl.model.desired import DesiredVolume
@@ -48,7 +50,7 @@ class Outlook:
         """Return the config to plan by, or None."""
         return self.given or self.view.ruling
 
-    @property
+    @cached_property
     def waiting_for_config(self) -> str | None:
         """Say why the node is in maintenance, or None where it is not.
 
@@ -79,7 +81,7 @@ def preview(known: Outlook, volume: str) -> Preview:
         return Preview(volume, "", Plan(volume, refusal=refusal), observed=_observed(known, volume))
     desired = expecting(known.node.paths, desired)
     try:
-        found = look(desired, known.node.settings.volume(volume), known.node.ports)
+        found = look(desired, known.node.settings.volume(volume), known.node.ports, known.meta)
     except LuksctlError as refusal:
         refusal.volume = refusal.volume or volume
         return Preview(volume, source, Plan(volume, refusal=refusal), desired)
@@ -90,7 +92,7 @@ def _observed(known: Outlook, volume: str) -> Observed | None:
     """Look at a volume that nobody says anything about."""
     plain = DesiredVolume(volume, None, EncryptionPolicy())
     try:
-        return look(plain, known.node.settings.volume(volume), known.node.ports).observed
+        return look(plain, known.node.settings.volume(volume), known.node.ports, known.meta).observed
     except LuksctlError:
         return None
 

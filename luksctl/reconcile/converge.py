@@ -11,6 +11,7 @@ from luksctl.hints import TYPE_CHECKING
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
+from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import Blank, Luks2, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
@@ -34,9 +35,9 @@ class Look:
     plan: Plan
 
 
-def look(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Look:
-    """Observe and plan; reads only."""
-    meta = ports.meta.load()
+def look(desired: DesiredVolume, settings: VolumeSettings, ports: Ports, meta: MetaFacts | None = None) -> Look:
+    """Observe and plan; reads only. `meta` is what META said to who reads only, too, and looks at several volumes."""
+    meta = ports.meta.load() if meta is None else meta
     observed = observe(desired.volume, settings, desired.mapped_name, meta, ports.disks)
     return Look(observed, plan(desired, observed, meta, fresh_uuid=_random_uuid()))
 

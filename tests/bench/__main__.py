@@ -21,6 +21,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "hook-start-config": starts.hook_start_config,
     "verb-version": starts.version,
     "verb-validate": starts.validate,
+    "status-eight": starts.status_of_eight,
     "unlock-cheap": volumes.cheap_unlock,
     "unlock-argon2": volumes.argon2_unlock,
     "unlock-two-at-once": volumes.two_at_once,

@@ -11,6 +11,7 @@ from luksctl.devices import medium
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import (
     CHEAPEST_KDF,
+    EPHEMERAL,
     META,
     META_SIZE_BYTES,
     STATE,
@@ -84,6 +85,13 @@ def node_directory(directory: Path) -> Path:
     (directory / "machine.yaml").write_text(_CONFIG, encoding="utf-8")
     volumes = "".join(f"  {name}: {{image: {directory / name}}}\n" for name in (META, STATE))
     (directory / "luksctl.yaml").write_text(f"volumes:\n{volumes}", encoding="utf-8")
+    return directory
+
+
+def two_volumes(directory: Path) -> Path:
+    """Fill `directory` with a META, a STATE and an EPHEMERAL, the last two formatted."""
+    converged_node(directory)
+    formatted(directory / EPHEMERAL)
     return directory
 
 

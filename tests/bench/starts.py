@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.bench.images import converged_node, node_directory
+from luksctl.model.config import EPHEMERAL, STATE
+from tests.bench.images import converged_node, node_directory, two_volumes
 from tests.bench.measure import BARE_START_MS, Action, Figure, command, medians_ms, python, unit_python
 
 HOOK_GOAL_MS = 40.0
 HOOK_CONFIG_GOAL_MS = 60.0
 VERB_GOAL_MS = 80.0
+STATUS_GOAL = 1.5
 _HOOK_START = "from tests.bench.hook_start import main; main()"
+# A node needs no settings file where its partitions have the usual labels, so none is read here either.
+_STATUS = """
+import sys
+from luksctl import wiring
+from luksctl.cli.main import main
+from luksctl.model.config import ByImage, Settings, VolumeSettings
+from luksctl.node.node import Paths
+
+node, *volumes = sys.argv[1:]
+places = tuple((name, VolumeSettings(ByImage(f"{node}/{name}"))) for name in ("META", "STATE", "EPHEMERAL"))
+wiring.read_settings = lambda path: Settings(places)
+main(["status", *volumes], Paths(f"{node}/run", machine_config=f"{node}/none", expected_encrypted=f"{node}/none"))
+"""
 _UNIT = f"ms where python -c pass takes {BARE_START_MS:.0f}"
 
 
@@ -36,6 +51,22 @@ def version(_: Path) -> Figure:
 def validate(_: Path) -> Figure:
     """Measure a verb that reads a machine config."""
     return _scaled("verb: luksctl validate", _luksctl("validate", "examples/machine.yaml"), VERB_GOAL_MS)
+
+
+def status_of_eight(directory: Path) -> Figure:
+    """Measure status beside one luksDump for each volume; eight are reckoned from one and two, which are measured."""
+    node = two_volumes(directory / "node")
+    one, two, dump = "status of one volume", "status of two volumes", "cryptsetup luksDump"
+    taken = medians_ms(
+        {
+            one: python("-c", _STATUS, str(node), STATE),
+            two: python("-c", _STATUS, str(node), STATE, EPHEMERAL),
+            dump: command((*dump.split(), str(node / STATE))),
+        }
+    )
+    value = (taken[one] + 7 * (taken[two] - taken[one])) / (8 * taken[dump])
+    peer = f"eight times {dump}: {8 * taken[dump]:.0f} ms; {one}: {taken[one]:.0f} ms, of two: {taken[two]:.0f} ms"
+    return Figure("status of eight volumes (reckoned from one and two)", value, "times the peer", peer, STATUS_GOAL)
 
 
 def _luksctl(*arguments: str) -> Action:
