@@ -51,8 +51,8 @@ def try_all(recorder: Path, seed: str, name: str) -> Result:
             except Exception as error:  # noqa: BLE001  # all of them are counted, and shown
                 failures.append(f"{error!r} {' '.join(getattr(error, '__notes__', ()))}")
         kinds = [event.kind for event in trial.events]
-    boundaries = len(kinds) + 1
-    return Result(name, kinds.count(Kind.WRITE), kinds.count(Kind.SYNC), boundaries, len(trial.cuts), tuple(failures))
+        writes, syncs = kinds.count(Kind.WRITE), kinds.count(Kind.SYNC)
+    return Result(name, writes, syncs, trial.boundaries, len(trial.cuts), tuple(failures))
 
 
 def table(results: list[Result]) -> Iterator[str]:

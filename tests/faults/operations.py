@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Final
 
 from luksctl.config.documents import parse_machine_config
-from luksctl.model.config import VolumeEncryption
+from luksctl.model.config import STATE, VolumeEncryption
 from luksctl.model.meta import MetaState
+from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
+from luksctl.secret import Secret
+from tests.faults import recoveries, restores
+from tests.faults.running import Running, config, encryption, prepare
 from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.providers import encrypted, node_id, static
 from tests.reconcile.rotations import CHANGES, NEW, OLD, boot
-from tests.reconcile.stage import assert_in_sync
+from tests.reconcile.stage import Stage, assert_in_sync, keys_that_open
 
 CONFIGS: Final = tuple(
     b"apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nencryption:\n  provider: luks2\n  keys:\n"
@@ -23,61 +27,98 @@ CONFIGS: Final = tuple(
     for passphrase in (b"the old one", b"a new one that is longer than the old one")
 )
 FIRST: Final = encrypted(static(0, OLD), node_id(4))
+ROTATED: Final = ("the old one", "a new one")
 
 
 @dataclass(frozen=True)
 class Operation:
-    """`perform` is recorded on a node that was formatted with `before` (None: on a blank one).
+    """`perform` is recorded on the node in a directory that `prepare` made.
 
     `next_boot` does what a boot does, and raises unless it ends as it must.
     """
 
-    before: VolumeEncryption | None
-    perform: Callable[[Node], None]
-    next_boot: Callable[[Node], None]
+    prepare: Callable[[Path], None]
+    perform: Callable[[Path], None]
+    next_boot: Callable[[Path], None]
+
+
+def _formatted(keys: VolumeEncryption) -> Callable[[Path], None]:
+    def make(directory: Path) -> None:
+        Stage(directory).node(keys)
+
+    return make
 
 
 def _format() -> Operation:
-    def perform(node: Node) -> None:
+    def make(directory: Path) -> None:
+        Node(directory)
+
+    def perform(directory: Path) -> None:
+        node = Node(directory)
         list(converge(cheap_wish(FIRST), node.volume_settings, node.ports))
 
-    def next_boot(node: Node) -> None:
-        node.reboot()
-        perform(node)
+    def next_boot(directory: Path) -> None:
+        perform(directory)
+        node = Node(directory)
         assert_in_sync(node, FIRST)
         if node.facts().record.intents:
             raise AssertionError("an intent is left")
 
-    return Operation(None, perform, next_boot)
+    return Operation(make, perform, next_boot)
 
 
 def _change(name: str) -> Operation:
     old, new = CHANGES[name]
 
-    def perform(node: Node) -> None:
-        list(boot(node, new))
+    def perform(directory: Path) -> None:
+        list(boot(Node(directory), new))
 
-    def next_boot(node: Node) -> None:
-        list(boot(node, new))
-        assert_in_sync(node, new)
+    def next_boot(directory: Path) -> None:
+        perform(directory)
+        assert_in_sync(Node(directory), new)
 
-    return Operation(old, perform, next_boot)
+    return Operation(_formatted(old), perform, next_boot)
 
 
 def _write_meta() -> Operation:
     old, new = encrypted(static(0, OLD), static(1, NEW)), encrypted(static(1, NEW))
 
-    def perform(node: Node) -> None:
-        node.ports.meta.write_state_encryption(new)
+    def perform(directory: Path) -> None:
+        Node(directory).ports.meta.write_state_encryption(new)
 
-    def next_boot(node: Node) -> None:
+    def next_boot(directory: Path) -> None:
+        node = Node(directory)
         facts = node.facts()
         if facts.state is MetaState.UNREADABLE or facts.state_encryption not in (old, new):
             raise AssertionError(f"META is {facts.state} and names {facts.state_encryption}")
         list(boot(node, new))
         assert_in_sync(node, new)
 
-    return Operation(old, perform, next_boot)
+    return Operation(_formatted(old), perform, next_boot)
+
+
+def _rotate() -> Operation:
+    """Return what puts a static passphrase into STATE's config, from there into its slot, and then into META."""
+    old, new = ROTATED
+
+    def make(directory: Path) -> None:
+        prepare(directory, config(old))
+
+    def perform(directory: Path) -> None:
+        running = Running(directory)
+        running.open()
+        rotate_slot(running.node, STATE, 0, lambda: Secret.take(new.encode()), lambda *_: None)
+
+    def next_boot(directory: Path) -> None:
+        running = Running(directory)
+        keys = encryption(running.boot())
+        assert_in_sync(running.images, keys)
+        (wanted,) = [text for text in ROTATED if keys == encryption(config(text))]
+        found = keys_that_open(running.images, *(text.encode() for text in ROTATED))
+        if found != {wanted.encode(): {0}}:
+            raise AssertionError(f"the config says {wanted}, and slots are opened by {found}")
+
+    return Operation(make, perform, next_boot)
 
 
 # The longest last.
@@ -85,9 +126,15 @@ OPERATIONS: Final = {
     "META write": _write_meta(),
     "remove": _change("remove"),
     "add": _change("add"),
+    "recovery add": Operation(recoveries.without, recoveries.add, recoveries.next_boot),
+    "recovery remove": Operation(recoveries.with_one, recoveries.remove, recoveries.next_boot),
+    "recovery key replaced": Operation(recoveries.with_one, recoveries.change, recoveries.next_boot_with_one),
+    "header restore": Operation(restores.changed, restores.restore, restores.next_boot),
+    "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),
+    "keys rotate, static": _rotate(),
     "first format": _format(),
 }
 
@@ -97,4 +144,4 @@ def perform(directory: Path, name: str) -> None:
     if name == "config store":
         store_config(str(directory), parse_machine_config(CONFIGS[1], "a test"))
         return
-    OPERATIONS[name].perform(Node(directory))
+    OPERATIONS[name].perform(directory)

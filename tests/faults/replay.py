@@ -1,20 +1,30 @@
 """What a medium may hold when the power goes at any moment of a recording.
 
 Whatever was not synced may be there or not, in any order, and any write may be torn at a sector of 512 or 4096 bytes.
+
+Of writes that only fill (1 MiB or so each, one behind the other in one file, no sync between them: how libcryptsetup
+wipes before a format), those in the middle differ in nothing but how much is wiped, so the power goes after the first
+two, the last two, and two of the others.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from luksctl.units import KIB
 from tests.faults.recording import Event, Kind
+from tests.faults.tree import Tree, after
 
+_ALL: Final = "all"
 GRAINS: Final = (512, 4096)
 _MOST_PENDING: Final = 3  # of more writes without a sync between them, so many are lost or torn one by one
 _RANDOM_SUBSETS: Final = 2
+_FILL_BYTES: Final = 512 * KIB  # and more, in one write
+_FILL_ENDS: Final = 2
+_FILL_MIDDLE: Final = 2
 
 
 @dataclass(frozen=True)
@@ -28,27 +38,79 @@ class Piece:
 
 @dataclass(frozen=True)
 class Cut:
-    """The power goes after the first `boundary` records, and these pieces of writes are on the medium."""
+    """The power goes after the first `boundary` records; these pieces of writes are on the medium, and these files."""
 
     boundary: int
     what: str
     pieces: tuple[Piece, ...]
+    files: dict[str, bytes | None] = field(default_factory=dict)
 
 
-def cuts(events: list[Event], seed: str) -> list[Cut]:
-    """Return every cut to try: at each boundary, whole, without what was not synced, in subsets, reordered and torn."""
+@dataclass(frozen=True)
+class Files:
+    """What was done to the files of STATE's filesystem: `numbers` are the places of `events` among all records."""
+
+    initial: Tree
+    events: list[Event]
+    numbers: list[int]
+
+    def after(self, boundary: int) -> list[dict[str, bytes | None]]:
+        """Return what may be left of them, first where all of it arrived."""
+        before = sum(number < boundary for number in self.numbers)
+        found: list[dict[str, bytes | None]] = []
+        for tree in reversed(list(after(self.events, before, self.initial))):
+            if tree.contents() not in found:
+                found.append(tree.contents())
+        return found
+
+
+def cuts(events: list[Event], seed: str, files: Files | None = None) -> list[Cut]:
+    """Return every cut to try: at each boundary, whole, without what was not synced, in subsets, reordered and torn.
+
+    What may be left of `files`, whose records count as boundaries only, is tried with all that was written, and one of
+    it with each other medium.
+    """
     chance = random.Random(seed)  # noqa: S311  # which writes are lost is no secret
-    found: dict[tuple[Piece, ...], Cut] = {}
-    for boundary in range(len(events) + 1):
+    found: list[Cut] = []
+    seen = set()
+    for boundary in boundaries(events, seed):
+        left = [{}] if files is None else files.after(boundary)
         for what, pieces in _at(events, boundary, chance):
-            found.setdefault(pieces, Cut(boundary, what, pieces))
-    return list(found.values())
+            for tree in left if what == _ALL else [chance.choice(left)]:
+                key = pieces, tuple(sorted(tree.items()))
+                if key not in seen:
+                    seen.add(key)
+                    found.append(Cut(boundary, what, pieces, tree))
+    return found
+
+
+def boundaries(events: list[Event], seed: str) -> list[int]:
+    """Return after how many records the power goes: any number, but for the middle of a run that only fills."""
+    chance = random.Random(seed)  # noqa: S311  # as in cuts
+    left_out: set[int] = set()
+    run: list[int] = []
+    for number, event in enumerate([*events, None], start=1):
+        if event is not None and _fills(event) and (not run or _goes_on(events[run[-1] - 1], event)):
+            run.append(number)
+            continue
+        middle = run[_FILL_ENDS:-_FILL_ENDS]
+        left_out |= set(middle) - set(chance.sample(middle, min(len(middle), _FILL_MIDDLE)))
+        run = [number] if event is not None and _fills(event) else []
+    return [number for number in range(len(events) + 1) if number not in left_out]
+
+
+def _fills(event: Event) -> bool:
+    return event.kind is Kind.WRITE and not event.synchronous and len(event.data) >= _FILL_BYTES
+
+
+def _goes_on(before: Event, event: Event) -> bool:
+    return event.name == before.name and event.offset == before.offset + len(before.data)
 
 
 def _at(events: list[Event], boundary: int, chance: random.Random) -> Iterator[tuple[str, tuple[Piece, ...]]]:
     done = {n: Piece(n, 0, len(e.data)) for n, e in enumerate(events[:boundary]) if e.kind is Kind.WRITE}
     pending = [number for number in done if not _synced(events, number, boundary)]
-    yield "all", _in_order(done)
+    yield _ALL, _in_order(done)
     if not pending:
         return
     safe = {number: piece for number, piece in done.items() if number not in pending}

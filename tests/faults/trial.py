@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from tests.faults.operations import OPERATIONS
 from tests.faults.recording import Event, Kind, record
-from tests.faults.replay import Cut, cuts, image
-from tests.reconcile.images import Node
-from tests.reconcile.stage import Stage
+from tests.faults.replay import Cut, Files, boundaries, cuts, image
+from tests.faults.running import MOUNTED
+from tests.faults.tree import lay_out, read_tree
 
 MEDIA: Final = ("state.img", "meta.img")
 # What stands for the filesystem above the mapping: made by a step of its own, and synced when that is done.
 INSIDE: Final = "inside"
 _CHUNK_BYTES: Final = 1 << 16
+# A record of something else on the medium's way: a boundary without bytes.
+_ELSEWHERE: Final = Event(Kind.MKDIR, MOUNTED)
 
 
 class Trial:
@@ -24,28 +27,47 @@ class Trial:
     def __init__(self, recorder: Path, directory: Path, name: str, seed: str) -> None:
         self.name = name
         self._directory = directory
-        before = OPERATIONS[name].before
-        if before is None:
-            Node(directory)
-        else:
-            Stage(directory).node(before)
+        OPERATIONS[name].prepare(directory)
         self._initial = {path.name: path.read_bytes() for path in directory.iterdir() if path.name in (*MEDIA, INSIDE)}
-        self.events = [_synced(event) for event in record(recorder, directory, name) if event.name in (*MEDIA, INSIDE)]
-        self.cuts = cuts(self.events, seed)
+        initial = read_tree(directory / MOUNTED)
+        self.events = [_synced(event) for event in record(recorder, directory, name) if _lasts(event)]
+        numbers = [number for number, event in enumerate(self.events) if _in_files(event)]
+        files = Files(initial, [_below(self.events[number]) for number in numbers], numbers)
+        media = [_ELSEWHERE if _in_files(event) else event for event in self.events]
+        self.boundaries = len(boundaries(media, seed))
+        self.cuts = cuts(media, seed, files if (directory / MOUNTED).exists() else None)
 
     def boot_after(self, cut: Cut) -> None:
         """Put the media as `cut` leaves them, and boot; raises unless that ends as it must."""
         settle(self._directory, image(self._initial, self.events, cut))
+        if (self._directory / MOUNTED).exists():
+            lay_out(cut.files, self._directory / MOUNTED)
         try:
-            OPERATIONS[self.name].next_boot(Node(self._directory))
+            OPERATIONS[self.name].next_boot(self._directory)
         except Exception as error:
             error.add_note(f"{self.name}: cut after record {cut.boundary} of {len(self.events)}, {cut.what}")
             raise
 
 
+def _lasts(event: Event) -> bool:
+    return event.name in (*MEDIA, INSIDE) or _in_files(event)
+
+
+def _in_files(event: Event) -> bool:
+    return event.name.split("/")[0] == MOUNTED
+
+
+def _below(event: Event) -> Event:
+    """Return a record of a file in STATE by its name there."""
+    name, data = event.name.removeprefix(MOUNTED).strip("/"), event.data
+    if event.kind is Kind.RENAME:
+        data = data.removeprefix(f"{MOUNTED}/".encode())
+    return replace(event, name=name, data=data)
+
+
 def _synced(event: Event) -> Event:
     if event.name == INSIDE and event.kind is Kind.WRITE:
-        return Event(event.kind, event.name, event.offset, event.data, synchronous=True)
+        return replace(event, synchronous=True)
     return event
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from luksctl.errors import SlotPassphraseRejected
 from luksctl.model.config import STATE, ConfiguredKey, VolumeEncryption
 from luksctl.model.header import Copies, LuksHeader
 from luksctl.model.meta import MetaState
 from luksctl.model.observed import Luks2
 from luksctl.reconcile.books import unverified
 from luksctl.reconcile.converge import converge
+from luksctl.secret import Secret
 from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.rotations import boot, following
 
@@ -64,6 +68,19 @@ def secret_of(node: Node, key: ConfiguredKey) -> bytes:
         other.close()
     with candidate, candidate.view() as view:
         return bytes(view)
+
+
+def keys_that_open(node: Node, *keys: bytes) -> dict[bytes, set[int]]:
+    """Return which of `keys` open which slots; those that open none are left out."""
+    observed = node.observe()
+    if not isinstance(observed, Luks2):
+        raise AssertionError(f"not a finished LUKS2 volume: {observed}")
+    found: dict[bytes, set[int]] = {}
+    for key, slot in itertools.product(keys, observed.header.keyslots):
+        with Secret.take(bytes(key)) as secret, suppress(SlotPassphraseRejected):
+            node.ports.headers.test_key(observed.device, slot.number, secret)
+            found.setdefault(key, set()).add(slot.number)
+    return found
 
 
 def stock_opens(image: Path, key: bytes, slot: int | None = None) -> bool:
