@@ -11,6 +11,7 @@
     ├── Locked                   4   the volume exists and no configured key opens it
     ├── Degraded                 5   the node runs, but a volume or key is not as configured
     ├── ProviderUnavailable      6   a key could not be made or recovered for now; retrying may help
+    │   └── TpmUnavailable           the TPM is absent, busy, slow or locked; says which
     ├── NeedsReboot              7   done as far as possible; the rest happens at the next boot
     ├── NotConverged             8   applied everything, yet the state still differs from the config
     ├── DeviceError              9   a device, partition, filesystem or program failed
@@ -25,6 +26,7 @@
     ├── Maintenance             12   the node has no config; waiting for apply-config --insecure
     ├── SealError               13   a public or private key, or what was sealed with it, cannot be used
     ├── KeyRejected              -   provider seam: "this key is not mine" (try the next key; never reaches main)
+    │   └── TpmRejected          -   the TPM does not give the key out, and says why
     └── TokenInvalid             -   provider seam: the slot's token is not usable by this provider
 
 Messages are for the person on call: volume, slot, operation and cause, then `hint`, the next command to type.
@@ -32,6 +34,8 @@ They never contain a key, a passphrase or a node UUID.
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 from luksctl.value import frozen
 
@@ -175,6 +179,66 @@ class ProviderUnavailable(LuksctlError):
     exit_code = 6
 
 
+class TpmReason(StrEnum):
+    """Why a TPM gave no key; the values are what --json shows."""
+
+    # TpmUnavailable
+    NO_DEVICE = "noDevice"
+    BUSY = "busy"
+    SLOW = "slow"
+    LOCKED_OUT = "lockedOut"
+    FAILED = "failed"
+    # TpmRejected
+    NO_LIBRARY = "noLibrary"
+    NOT_TPM2 = "notTpm2"
+    OWNER_PROTECTED = "ownerProtected"
+    BANK_MISSING = "bankMissing"
+    NOT_MEASURED = "notMeasured"
+    NOT_SECURE_BOOT = "notSecureBoot"
+    NO_SIGNED_POLICY = "noSignedPolicy"
+    NO_SIGNATURE = "noSignature"
+    KEY_UNKNOWN = "signingKeyUnknown"
+    PCR_MISMATCH = "pcrMismatch"
+    SRK_CHANGED = "srkChanged"
+    DAMAGED = "objectDamaged"
+
+
+@frozen
+class PcrChange:
+    """One PCR that may keep a key in the TPM: what it holds `now` and what it held when the key was sealed, in hex.
+
+    `was` is None where nobody noted it; then the PCR is one of those that may have changed.
+    """
+
+    pcr: int
+    now: str
+    was: str | None = None
+
+    def __str__(self) -> str:
+        return f"PCR {self.pcr} is {self.now}" + ("" if self.was is None else f", and was {self.was}")
+
+
+class TpmUnavailable(ProviderUnavailable):
+    """The TPM is absent, busy, slow or locked; `reason` says which. Nothing is to be sealed anew for it."""
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        reason: TpmReason = TpmReason.FAILED,
+        volume: str | None = None,
+        slot: int | None = None,
+        operation: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(cause, volume=volume, slot=slot, operation=operation, hint=hint)
+        self.reason = reason
+
+    def fields(self) -> dict[str, object]:
+        """Return the error and the reason as plain values."""
+        return {**super().fields(), "reason": self.reason.value}
+
+
 class NeedsReboot(LuksctlError):
     """Done as far as possible; the rest happens at the next boot."""
 
@@ -258,6 +322,29 @@ class SealError(LuksctlError):
 
 class KeyRejected(LuksctlError):
     """Provider seam: the key is not this provider's; try the next one."""
+
+
+class TpmRejected(KeyRejected):
+    """The TPM does not give the key out, or cannot seal one; `reason` says why, `pcrs` which PCRs it is about."""
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        reason: TpmReason = TpmReason.FAILED,
+        pcrs: tuple[PcrChange, ...] = (),
+        volume: str | None = None,
+        slot: int | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(cause, volume=volume, slot=slot, hint=hint)
+        self.reason = reason
+        self.pcrs = pcrs
+
+    def fields(self) -> dict[str, object]:
+        """Return the error, the reason and the PCRs as plain values."""
+        listed = [{"pcr": change.pcr, "was": change.was, "now": change.now} for change in self.pcrs]
+        return {**super().fields(), "reason": self.reason.value, "pcrs": listed}
 
 
 class TokenInvalid(LuksctlError):

@@ -17,6 +17,8 @@ from luksctl.model.config import (
     Filesystem,
     FormatRequires,
     KdfCost,
+    Reseal,
+    TpmPolicy,
 )
 from luksctl.units import GIB, KIB, format_size, parse_size
 
@@ -33,6 +35,7 @@ FIELDS: Final = (
     "talosReadable",
     "filesystems",
     "headerBackup",
+    "tpm",
 )
 
 # No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
@@ -69,6 +72,7 @@ def read_policy(block: Block) -> EncryptionPolicy:
         filesystems=_read_filesystems(block.block("filesystems")),
         header_recipient=_read_recipient(block.block("headerBackup")),
         unfingerprinted=_read_unfingerprinted(block.block("fingerprints")),
+        tpm=_read_tpm(block.block("tpm")),
     )
 
 
@@ -166,3 +170,29 @@ def _read_recipient(block: Block | None) -> str | None:
         block.error("recipient", "this is no public key in PEM or of OpenSSH", _GIVE_PUBLIC_KEY)
         return None
     return text
+
+
+def _read_tpm(block: Block | None) -> TpmPolicy:
+    default = TpmPolicy()
+    if block is None:
+        return default
+    block.refuse_unknown(("reseal", "literalPCRs", "publicKeys", "signatures"))
+    literal = block.flag("literalPCRs")
+    public_keys = block.texts("publicKeys", _path_problem) or ()
+    signatures = block.texts("signatures", _path_problem) or ()
+    if literal and (public_keys or signatures):
+        block.error(
+            "literalPCRs",
+            "with literalPCRs no signed policy is used, so publicKeys and signatures have no effect",
+            "keep one of the two",
+        )
+    return TpmPolicy(
+        reseal=_choice(block, "reseal", Reseal) or default.reseal,
+        literal_pcrs=default.literal_pcrs if literal is None else literal,
+        public_keys=public_keys,
+        signatures=signatures,
+    )
+
+
+def _path_problem(path: str) -> tuple[str, str | None] | None:
+    return None if path.startswith("/") else (f"{path!r} is not a path from the root", "write /etc/systemd/FILE")

@@ -137,6 +137,27 @@ KDF_KINDS: Final = (*(kind.value for kind in KeyKind), RECOVERY)
 RANDOM_KINDS: Final = frozenset({KeyKind.KMS.value, KeyKind.TPM.value, RECOVERY})
 
 
+class Reseal(StrEnum):
+    """What is done about a tpm slot whose PCRs or root key changed."""
+
+    AUTO = "auto"
+    ASK = "ask"
+    NEVER = "never"
+
+
+@frozen
+class TpmPolicy:
+    """How tpm keys are kept: `literal_pcrs` binds to PCR values alone, where no signed PCR policy is at hand.
+
+    `public_keys` and `signatures` are paths of the signed PCR policy's files; (): wherever systemd looks for them.
+    """
+
+    reseal: Reseal = Reseal.AUTO
+    literal_pcrs: bool = False
+    public_keys: tuple[str, ...] = ()
+    signatures: tuple[str, ...] = ()
+
+
 @frozen
 class EncryptionPolicy:
     """Our own document (apiVersion luksctl/v1alpha1, kind EncryptionPolicy); every field has a default.
@@ -154,6 +175,7 @@ class EncryptionPolicy:
     filesystems: tuple[tuple[str, Filesystem], ...] = ()
     unfingerprinted: tuple[str, ...] = ()
     header_recipient: str | None = None
+    tpm: TpmPolicy = TpmPolicy()
 
     def filesystem(self, volume: str) -> Filesystem:
         """Return the filesystem to make on `volume` (default xfs)."""

@@ -53,6 +53,15 @@ POLICIES = [
         "unknown field",
         "fields: recipient",
     ),
+    ("tpm: {reseal: always}\n", 3, "EncryptionPolicy.tpm.reseal", "'always' is none of auto, ask, never", ""),
+    ("tpm: {reseal: nver}\n", 3, "EncryptionPolicy.tpm.reseal", "'nver' is none of", "never?"),
+    ("tpm:\n  literalPCR: true\n", 4, "EncryptionPolicy.tpm.literalPCR", "unknown field", "mean literalPCRs?"),
+    ("tpm: {literalPCRs: 'yes'}\n", 3, "EncryptionPolicy.tpm.literalPCRs", "must be true or false", "quotes"),
+    ("tpm:\n  publicKeys: key.pem\n", 4, "EncryptionPolicy.tpm.publicKeys", "must be a list, not text", "dash"),
+    ("tpm:\n  publicKeys:\n  - key.pem\n", 5, "EncryptionPolicy.tpm.publicKeys[0]", "not a path from", "/etc/"),
+    ("tpm:\n  signatures: [/a, b]\n", 4, "EncryptionPolicy.tpm.signatures[1]", "'b' is not a path", "/etc/"),
+    ("tpm:\n  signatures: [/a]\n  literalPCRs: true\n", 5, "EncryptionPolicy.tpm.literalPCRs", "no effect", "one"),
+    ("tpm: auto\n", 3, "EncryptionPolicy.tpm", "must be a mapping, not text", ""),
     ("name: mine\n", 3, "EncryptionPolicy/mine.name", "unknown field 'name'", "kdf"),
 ]
 

@@ -6,11 +6,11 @@ import inspect
 import re
 
 from luksctl import errors
-from luksctl.errors import KeyRejected, LuksctlError, TokenInvalid
+from luksctl.errors import KeyRejected, LuksctlError, TokenInvalid, TpmRejected
 from tests.house.tree import ROOT
 
 # They end inside luksctl: whoever asked the provider tries the next key.
-NEVER_REACH_MAIN = {KeyRejected, TokenInvalid}
+NEVER_REACH_MAIN = {KeyRejected, TokenInvalid, TpmRejected}
 _ROW = re.compile(r"^\| (?P<code>\d+) \| `(?P<name>\w+)` \|(?: `(?P<parent>\w+)` \|)? (?P<text>.+) \|$")
 _DRAWN = re.compile(r"^[ │]*[├└]── (?P<name>\w+) +(?P<code>\d+|-)? .*$")
 
@@ -64,7 +64,7 @@ def test_the_tree_in_the_module_names_every_error() -> None:
 
 
 def test_seam_errors_are_documented_as_internal() -> None:
-    """The two errors that never reach the user are named as such."""
+    """The errors that never reach the user are named as such."""
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
     for kind in NEVER_REACH_MAIN:
         assert f"`{kind.__name__}`" in text
