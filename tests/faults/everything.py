@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -55,32 +55,37 @@ def try_all(recorder: Path, seed: str, name: str) -> Result:
     return Result(name, writes, syncs, trial.boundaries, len(trial.cuts), tuple(failures))
 
 
-def table(results: list[Result]) -> Iterator[str]:
+def table(rows: Iterable[str]) -> Iterator[str]:
     """Yield the lines of the table."""
     yield "| Operation | Writes | Syncs | Boundaries | Media tried | Survived |\n|---|---|---|---|---|---|\n"
-    yield from (result.row() for result in results)
+    yield from rows
 
 
-def main() -> int:
-    """Try everything, renew the table as results come in, and return the exit code."""
+def main(chosen: Sequence[str] = ()) -> int:
+    """Try everything, or the `chosen` operations, renew the table as results come in, and return the exit code."""
     seed = os.environ.get("SEED", "0")
-    results: dict[str, Result] = {}
+    failed = False
     with tempfile.TemporaryDirectory(prefix="faults-") as place:
         recorder = build_recorder(Path(place))
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-            jobs = [pool.submit(try_all, recorder, seed, name) for name in OPERATIONS]
+        workers = int(os.environ.get("JOBS") or os.cpu_count() or 1)
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(try_all, recorder, seed, name) for name in chosen or OPERATIONS]
             for job in as_completed(jobs):
                 result = job.result()
-                results[result.name] = result
+                failed |= bool(result.failures)
                 print(result.row(), end="", flush=True)
                 for failure in result.failures[:_SHOWN_FAILURES]:
                     print(f"  {failure}", flush=True)
-                _renew([results[name] for name in OPERATIONS if name in results])
-    return 1 if any(result.failures for result in results.values()) else 0
+                _renew(result)
+    return 1 if failed else 0
 
 
-def _renew(results: list[Result]) -> None:
+def _renew(result: Result) -> None:
+    """Put the row of one operation into the table; the others stay."""
     text = _DOCUMENT.read_text(encoding="utf-8")
     before, _, rest = text.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    _DOCUMENT.write_text(before + _BEGIN + "".join(table(results)) + _END + after, encoding="utf-8")
+    shown, _, after = rest.partition(_END)
+    rows = {line.split("|")[1].strip(): line for line in shown.splitlines(keepends=True)[2:]}
+    rows[result.name] = result.row()
+    lines = table(rows[name] for name in OPERATIONS if name in rows)
+    _DOCUMENT.write_text(before + _BEGIN + "".join(lines) + _END + after, encoding="utf-8")

@@ -16,6 +16,7 @@ from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
 from tests.faults import recoveries, restores
 from tests.faults.running import Running, config, encryption, prepare
+from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.providers import encrypted, node_id, static
 from tests.reconcile.rotations import CHANGES, NEW, OLD, boot
@@ -121,6 +122,10 @@ def _rotate() -> Operation:
     return Operation(make, perform, next_boot)
 
 
+def _sealed(old: VolumeEncryption, new: VolumeEncryption) -> Operation:
+    return Operation(formatted(old), following_to(new), next_boot_to(new))
+
+
 # The longest last.
 OPERATIONS: Final = {
     "META write": _write_meta(),
@@ -135,6 +140,9 @@ OPERATIONS: Final = {
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),
     "keys rotate, static": _rotate(),
+    "keys rotate, by a provider": Operation(formatted(ONE), rotated, next_boot_to(ONE)),
+    "a key with a token in place of a passphrase": _sealed(TYPED, ONE),
+    "a passphrase in place of a key with a token": _sealed(ONE, TYPED),
     "first format": _format(),
 }
 
