@@ -20,8 +20,8 @@ OUTERMOST = {
     Path("luksctl/boot/hook.py"),
     Path("luksctl/boot/program.py"),
 }
-# cffi calls these from C: an exception is kept there and raised again after the C call returned.
-CALLBACKS = {Path("luksctl/cryptsetup/callbacks.py")}
+# cffi calls these from C, or a thread runs them: an exception is kept, and raised again where somebody waits for it.
+CALLBACKS = {Path("luksctl/cryptsetup/callbacks.py"), Path("luksctl/providers/deadline.py")}
 BROAD = {"Exception", "BaseException"}
 
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)

@@ -1,0 +1,115 @@
+"""Response codes of the TPM and of its library as our own errors; the one place that knows them (TPM 2.0, Part 2, 6.6).
+
+Codes are plain numbers here, so that they can be tested without the library.
+"""
+
+from __future__ import annotations
+
+from luksctl.errors import LuksctlError, TpmReason, TpmRejected, TpmUnavailable
+from luksctl.hints import Final
+from luksctl.value import frozen
+
+_FORMAT_ONE: Final = 0x80
+_FORMAT_ONE_CODE: Final = 0xBF
+_LAYER_SHIFT: Final = 16
+_BASE_MASK: Final = 0xFFFF
+# TPM codes come bare from a device and with these layers through a resource manager.
+_TPM_LAYERS: Final = frozenset({0, 11, 12})
+
+POLICY_FAIL: Final = 0x9D
+PCR_CHANGED: Final = 0x128
+INTEGRITY: Final = 0x9F
+SIGNATURE: Final = 0x9B
+_TRY_AGAIN: Final = "another program may be using it; luksctl retry tries again"
+
+
+@frozen
+class _Meaning:
+    reason: TpmReason
+    cause: str
+    hint: str | None = None
+
+
+_FULL: Final = _Meaning(TpmReason.BUSY, "the TPM has no room left: another program keeps its objects in it", _TRY_AGAIN)
+_BUSY: Final = _Meaning(TpmReason.BUSY, "the TPM is busy", _TRY_AGAIN)
+_OWNER: Final = _Meaning(
+    TpmReason.OWNER_PROTECTED,
+    "the TPM's owner hierarchy has a password or is switched off, so no storage root key can be made",
+    "clear the TPM in the firmware's setup, which resets the hierarchy, or use another kind of key",
+)
+_OTHER_TPM: Final = _Meaning(
+    TpmReason.NOT_TPM2, "the device does not speak TPM 2.0", "a TPM 1.2 cannot serve; use another kind of key"
+)
+_DAMAGED: Final = _Meaning(
+    TpmReason.DAMAGED, "the TPM does not accept the sealed object: the token was damaged", "luksctl keys rotate"
+)
+
+# Codes of the TPM itself; those of format one without the parameter, handle or session that they are about.
+_TPM_CODES: Final = {
+    0x01E: _OTHER_TPM,  # BAD_TAG: how a TPM 1.2 answers
+    0x100: _Meaning(TpmReason.FAILED, "the TPM was not started by the firmware", "switch the TPM on in its setup"),
+    0x101: _Meaning(
+        TpmReason.FAILED, "the TPM is in failure mode: its self-test failed", "power the machine off and on"
+    ),
+    PCR_CHANGED: _Meaning(TpmReason.BUSY, "a PCR was extended in the middle of it", _TRY_AGAIN),
+    0x902: _FULL,  # OBJECT_MEMORY
+    0x903: _FULL,  # SESSION_MEMORY
+    0x904: _FULL,  # MEMORY
+    0x905: _FULL,  # SESSION_HANDLES
+    0x906: _FULL,  # OBJECT_HANDLES
+    0x908: _BUSY,  # YIELDED
+    0x909: _BUSY,  # CANCELED
+    0x90A: _Meaning(TpmReason.BUSY, "the TPM is testing itself", _TRY_AGAIN),
+    0x920: _BUSY,  # NV_RATE
+    0x921: _Meaning(
+        TpmReason.LOCKED_OUT,
+        "the TPM is in dictionary lockout after too many wrong passwords",
+        "wait for it to recover (tpm2_getcap properties-variable), or tpm2_dictionarylockout --clear-lockout",
+    ),
+    0x922: _BUSY,  # RETRY
+    0x923: _BUSY,  # NV_UNAVAILABLE
+    0x085: _OWNER,  # HIERARCHY
+    0x08E: _OWNER,  # AUTH_FAIL
+    0x0A2: _OWNER,  # BAD_AUTH
+    POLICY_FAIL: _Meaning(TpmReason.PCR_MISMATCH, "the TPM says that its policy is not fulfilled"),
+    INTEGRITY: _DAMAGED,
+    0x08B: _DAMAGED,  # HANDLE
+    0x095: _DAMAGED,  # SIZE
+    0x09A: _DAMAGED,  # INSUFFICIENT
+    0x082: _DAMAGED,  # ATTRIBUTES
+    SIGNATURE: _Meaning(TpmReason.NO_SIGNATURE, "the signature in the PCR signature file is not of that key"),
+}
+
+# Codes of the library and of what carries commands to the TPM, whatever its layer.
+_LIBRARY_CODES: Final = {
+    0x0009: _BUSY,  # TRY_AGAIN
+    0x0008: _Meaning(TpmReason.NO_DEVICE, "nothing answers at the TPM's device"),  # NO_CONNECTION
+    0x000A: _Meaning(TpmReason.FAILED, "the TPM's device failed while it was used"),  # IO_ERROR
+    0x0010: _OTHER_TPM,  # MALFORMED_RESPONSE
+}
+
+
+def code_of(rc: int) -> int:
+    """Return what a response code of the TPM says, without what it is about; other layers' codes as they are."""
+    if rc >> _LAYER_SHIFT not in _TPM_LAYERS:
+        return rc
+    rc &= _BASE_MASK
+    return rc & _FORMAT_ONE_CODE if rc & _FORMAT_ONE else rc
+
+
+def translate(rc: int, operation: str) -> LuksctlError:
+    """Return our error for the response code `rc` of `operation`; one nobody foresaw is TpmUnavailable and shown."""
+    of_tpm = rc >> _LAYER_SHIFT in _TPM_LAYERS
+    meaning = _TPM_CODES.get(code_of(rc)) if of_tpm else _LIBRARY_CODES.get(rc & _BASE_MASK)
+    if meaning is None:
+        meaning = _Meaning(TpmReason.FAILED, "the TPM refused")
+    cause = f"{meaning.cause} ({operation}: {rc:#x})"
+    if meaning.reason in _PASSING:
+        return TpmUnavailable(cause, reason=meaning.reason, hint=meaning.hint)
+    return TpmRejected(cause, reason=meaning.reason, hint=meaning.hint)
+
+
+# What may be over the next time somebody asks.
+_PASSING: Final = frozenset(
+    {TpmReason.NO_DEVICE, TpmReason.BUSY, TpmReason.SLOW, TpmReason.LOCKED_OUT, TpmReason.FAILED}
+)

@@ -1,0 +1,122 @@
+"""The signed PCR policy as systemd-measure writes it: public keys in PEM, signatures in JSON.
+
+One image may be signed by several keys and for several boot phases, and a file may hold entries for images that are
+not running: only what fits the present PCR 11 and a known key counts, everything else is left alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+
+from luksctl.hints import Any, Final
+from luksctl.providers.tpm_policy import SIGNED_PCR, PcrValues, pcr_policy
+from luksctl.providers.tpm_public import name_of, rsa_public
+from luksctl.value import frozen
+
+_BANK: Final = "sha256"
+_PEM_BLOCK: Final = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+_LARGEST_EXPONENT: Final = 2**32 - 1
+
+
+@frozen
+class PcrKey:
+    """A key that signs PCR policies: its TPMT_PUBLIC, the SHA-256 of its PKCS#1 DER, and the file it was found in."""
+
+    public: bytes
+    fingerprint: str
+    source: str
+
+    @property
+    def name(self) -> bytes:
+        """Return the Name that policies hold."""
+        return name_of(self.public)
+
+
+@frozen
+class PcrSignature:
+    """One entry of a signature file that is about PCR 11 alone: `digest` is the policy that was signed."""
+
+    fingerprint: str
+    digest: bytes
+    signature: bytes
+
+
+@frozen
+class SignedPolicy:
+    """All keys and signatures of this node, in the order of the files; `problems` are files that do not serve."""
+
+    keys: tuple[PcrKey, ...] = ()
+    signatures: tuple[PcrSignature, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def approvals(self, key: PcrKey, values: PcrValues) -> Iterator[PcrSignature]:
+        """Yield the signatures of `key` for what PCR 11 holds in `values`."""
+        digest = pcr_policy(values, (SIGNED_PCR,))
+        return (entry for entry in self.signatures_of(key) if entry.digest == digest)
+
+    def signatures_of(self, key: PcrKey) -> Iterator[PcrSignature]:
+        """Yield all signatures that claim to be of `key`."""
+        return (entry for entry in self.signatures if entry.fingerprint == key.fingerprint)
+
+
+def read_public_keys(content: bytes, source: str) -> tuple[PcrKey, ...]:
+    """Return the RSA keys in a PEM file, usually one; ValueError where there is none, or one of another kind."""
+    # Heavy, and the TPM's own binding loads it anyway.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
+
+    blocks = _PEM_BLOCK.findall(content)
+    if not blocks:
+        raise ValueError("no public key in PEM")
+    keys = []
+    for block in blocks:
+        try:
+            keys.append(_key(load_pem_public_key(block), source))
+        except UnsupportedAlgorithm as error:
+            raise ValueError("a key of a kind that is not known here") from error
+    return tuple(keys)
+
+
+def _key(key: Any, source: str) -> PcrKey:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415  # as above
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
+
+    if not isinstance(key, RSAPublicKey):
+        raise ValueError("the key is not RSA, and only RSA keys sign PCR policies")
+    numbers = key.public_numbers()
+    if numbers.e > _LARGEST_EXPONENT:
+        raise ValueError("the key's exponent is larger than a TPM takes")
+    encoded = key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
+    return PcrKey(rsa_public(numbers.n, numbers.e), hashlib.sha256(encoded).hexdigest(), source)
+
+
+def read_signatures(content: bytes) -> tuple[PcrSignature, ...]:
+    """Return the sha256 entries over PCR 11 in a signature file; ValueError where it is none."""
+    try:
+        document = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(document, dict):
+        raise ValueError("not a JSON object")
+    entries = document.get(_BANK, [])
+    if not isinstance(entries, list):
+        raise ValueError(f"{_BANK} is not a list")
+    return tuple(entry for entry in map(_entry, entries) if entry is not None)
+
+
+def _entry(entry: object) -> PcrSignature | None:
+    """Return one entry, None where it is not one of ours to use: the file may be newer than we are."""
+    if not isinstance(entry, dict) or entry.get("pcrs") != [SIGNED_PCR]:
+        return None
+    fingerprint, digest, signature = entry.get("pkfp"), entry.get("pol"), entry.get("sig")
+    if not (isinstance(fingerprint, str) and isinstance(digest, str) and isinstance(signature, str)):
+        return None
+    try:
+        return PcrSignature(fingerprint.lower(), bytes.fromhex(digest), base64.b64decode(signature, validate=True))
+    except (binascii.Error, ValueError):
+        return None
