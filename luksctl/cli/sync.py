@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
+from luksctl.cli.recovery import add_key_descriptor
+from luksctl.cli.recovery_prompt import ask_recovery_key
 from luksctl.cli.steps import described, slot_of, step_fields
 from luksctl.cli.volumes import volumes_of
 from luksctl.errors import Degraded, NotConverged
@@ -20,12 +22,19 @@ from luksctl.node.sync import Synced, sync
 def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     parser.add_argument("volumes", metavar="VOLUME", nargs="*", help="STATE, EPHEMERAL; both without any")
+    parser.add_flag("recovery", text="with a recovery key, where no configured key can be had any more")
+    add_key_descriptor(parser)
     parser.add_flag("dry-run", text="say what would be done; one key derivation for each volume, nothing is written")
 
 
 def run(arguments: Namespace, context: Context) -> int:
     """Bring the keyslots in sync."""
-    found = sync(context.node(), volumes_of(arguments.volumes), dry_run=arguments.dry_run)
+    node, volumes = context.node(), volumes_of(arguments.volumes)
+    if arguments.recovery:
+        with ask_recovery_key(arguments.key_fd) as key:
+            found = sync(node, volumes, dry_run=arguments.dry_run, recovery=key)
+    else:
+        found = sync(node, volumes, dry_run=arguments.dry_run)
     show(found, context)
     if any(synced.problems for synced in found):
         return Degraded.exit_code

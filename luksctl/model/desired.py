@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from luksctl.model.config import EncryptionPolicy, Filesystem, VolumeEncryption
+from luksctl.model.sealing import Resealing
 from luksctl.value import frozen
 
 
@@ -15,7 +16,8 @@ class DesiredVolume:
     `sync` lets the keyslots follow the wish after the volume was opened; without it they are only looked at. `fallback`
     are the key lists that the volume had before, newest first: they open it where a change is unfinished.
     `rotate` are slots whose keys are made anew, though what they hold is in sync. `expect_encrypted` is what
-    `luksctl enable` recorded: a plain filesystem there is never mounted.
+    `luksctl enable` recorded: a plain filesystem there is never mounted. `resealing` is what speaks for and against
+    sealing a lost tpm key anew in this run.
     """
 
     volume: str
@@ -27,6 +29,7 @@ class DesiredVolume:
     sync: bool = False
     fallback: tuple[VolumeEncryption, ...] = ()
     rotate: tuple[int, ...] = ()
+    resealing: Resealing = Resealing()
 
     @property
     def mapped_name(self) -> str:

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from luksctl.model.bookkeeping import Bookkeeping
 from luksctl.model.config import ConfiguredKey
+from luksctl.model.sealing import Vouching
 from luksctl.value import frozen
 
 
@@ -19,14 +20,15 @@ class KeyState(StrEnum):
     BLOCKED = "blocked"  # the slot, or the token of its number, is somebody else's
     UNTRIED = "not tried"  # only a real try could tell, and none was wanted
     UNAVAILABLE = "unavailable"  # its provider cannot say now, so nothing is known
+    LOST = "lost"  # its provider gives it to nobody any more, or it is gone: another one would be an enrolment
 
 
 @frozen
 class KeyFinding:
     """One configured key. `noted`: the bookkeeping has the fingerprint that slot and key have now.
 
-    `spare` is the spare announced for its slot that the key opened. `problem` says why a key is BLOCKED or
-    UNAVAILABLE.
+    `spare` is the spare announced for its slot that the key opened. `problem` says why a key is BLOCKED, UNAVAILABLE
+    or LOST, and `vouching` what its provider says of another one in its place.
     """
 
     key: ConfiguredKey
@@ -34,6 +36,7 @@ class KeyFinding:
     noted: bool = False
     spare: int | None = None
     problem: str | None = None
+    vouching: Vouching | None = None
 
     @property
     def works(self) -> bool:
@@ -43,8 +46,12 @@ class KeyFinding:
 
 @frozen
 class Inspection:
-    """All configured keys of one volume. `books` None: nobody adopted it, or its bookkeeping does not verify."""
+    """All configured keys of one volume. `books` None: nobody adopted it, or its bookkeeping does not verify.
+
+    `opened` are the keys that opened a slot in this run before anything was compared.
+    """
 
     books: Bookkeeping | None
     findings: tuple[KeyFinding, ...] = ()
     problem: str | None = None
+    opened: tuple[ConfiguredKey, ...] = ()

@@ -14,6 +14,7 @@ from luksctl.model.header import HeaderCopies
 from luksctl.model.meta import MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
 from luksctl.model.probe import Device, Signature
+from luksctl.model.sealing import Vouching
 from luksctl.secret import Secret
 from luksctl.value import frozen
 
@@ -168,9 +169,13 @@ class MetaStore(Protocol):
 
 @frozen
 class Ports:
-    """The world as reconcile sees it."""
+    """The world as reconcile sees it. `vouching` says of a key and its token what another one would be worth.
+
+    It raises ProviderUnavailable and KeyRejected as a provider does.
+    """
 
     disks: Disks
     headers: Headers
     meta: MetaStore
     provider: Callable[[ConfiguredKey], KeyProvider]
+    vouching: Callable[[ConfiguredKey, str | None], Vouching] = lambda _key, _token: Vouching()

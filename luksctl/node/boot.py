@@ -15,7 +15,15 @@ from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import Blank, FilesystemFound, Missing, Unfinished
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
-from luksctl.node.opening import Wish, already_open, await_device, await_meta, bring_up
+from luksctl.node.opening import (
+    Wish,
+    already_open,
+    await_device,
+    await_meta,
+    bring_up,
+    knowing_seals,
+    note_sealed,
+)
 from luksctl.node.report import Report, failure_report, note_in_sync, read_report, write_report
 from luksctl.node.sources import (
     HEADER_BACKUPS,
@@ -182,6 +190,7 @@ def open_ephemeral(node: Node, deadline: Deadline) -> Report:
     directory = state_directory(node)
     if refusal is None and directory is not None:
         wanted = replace(wanted, sync=True, fallback=earlier_keys(EPHEMERAL, config, previous_configs(directory)))
+        wanted = knowing_seals(node, wanted)
     wish = Wish(expecting(node.paths, wanted), config.source)
     report = until(node, deadline, lambda: bring_up(node, (wish,)))
     if directory is not None and refusal is None and (report.in_sync or wanted.encryption is None):
@@ -259,6 +268,7 @@ def follow_state(node: Node, config: MachineConfig) -> Followed:
                 opens = True
             finally:
                 opens = opens or running.unlocked_by_config
+                note_sealed(node, running)
     except LuksctlError as error:
         return Followed(opens, (f"STATE does not follow the config: {error}",))
     note_in_sync(node, STATE, in_sync=True)
@@ -270,14 +280,14 @@ def in_meta(node: Node, wanted: DesiredVolume) -> bool:
     return node.ports.meta.load().state_encryption == wanted.encryption
 
 
-def state_wish(node: Node, config: MachineConfig) -> DesiredVolume:
+def state_wish(node: Node, config: MachineConfig, *, asked: bool = False) -> DesiredVolume:
     """Return what STATE's own config wants of STATE, which is mounted: its keys follow, META with them."""
     wanted = desire(
         STATE, config, memory_kib=node.system.memory_kib(), format_refusal="STATE is mounted and in use already"
     )
     before = node.ports.meta.load().state_encryption
     fallback = () if before is None or before == wanted.encryption else (before,)
-    return replace(wanted, follow_in_meta=True, sync=True, fallback=fallback)
+    return knowing_seals(node, replace(wanted, follow_in_meta=True, sync=True, fallback=fallback), asked=asked)
 
 
 def earlier_keys(

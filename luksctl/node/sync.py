@@ -18,10 +18,13 @@ from luksctl.node.config_view import config_view
 from luksctl.node.expected import expecting
 from luksctl.node.header_backup import drop_proven
 from luksctl.node.node import Node
+from luksctl.node.opening import knowing_seals, note_sealed
 from luksctl.node.report import note_in_sync
 from luksctl.node.sources import forget_previous, previous_configs, previous_names, state_directory
 from luksctl.reconcile.converge import Session, look, session
 from luksctl.reconcile.desire import desire
+from luksctl.reconcile.recovery import keys_to_try
+from luksctl.secret import Secret
 from luksctl.value import frozen, replace
 
 
@@ -37,16 +40,20 @@ class Synced:
     adopted: bool = True
 
 
-def sync(node: Node, volumes: tuple[str, ...], *, dry_run: bool = False) -> tuple[Synced, ...]:
+def sync(
+    node: Node, volumes: tuple[str, ...], *, dry_run: bool = False, recovery: Secret | None = None
+) -> tuple[Synced, ...]:
     """Bring the keyslots of `volumes` in sync with the config that rules, or say what that would take.
 
+    `recovery` is a recovery key, which serves where no configured key can be recovered any more.
     Locked or ProviderUnavailable where no key of a volume can be recovered: nothing was written to that one. Volumes
     that are plain are left out. Cut: each step says what is on disk then; the next boot, or sync, goes on.
     """
     directory = state_directory(node)
     earlier = () if directory is None else previous_names(directory)
     config = ruling_config(node)
-    found = [synced for volume in volumes if (synced := _sync(node, config, volume, dry_run=dry_run)) is not None]
+    tried = (_sync(node, config, volume, recovery, dry_run=dry_run) for volume in volumes)
+    found = [synced for synced in tried if synced is not None]
     # They are there for EPHEMERAL: STATE's earlier keys are in META.
     if directory is not None and not dry_run and any(one.in_sync for one in found if one.volume == EPHEMERAL):
         forget_previous(directory, earlier)
@@ -84,19 +91,22 @@ def wish(node: Node, config: MachineConfig, volume: str) -> DesiredVolume:
     """Return what `config` wants of the keyslots of `volume`, with the key lists it had before to fall back to."""
     directory = state_directory(node)
     if volume == STATE and directory is not None:
-        return expecting(node.paths, state_wish(node, config))
+        return expecting(node.paths, state_wish(node, config, asked=True))
     wanted = desire(volume, config, memory_kib=node.system.memory_kib(), format_refusal="sync formats nothing")
     before = () if directory is None else previous_configs(directory)
-    return expecting(node.paths, replace(wanted, sync=True, fallback=earlier_keys(volume, config, before)))
+    wanted = replace(wanted, sync=True, fallback=earlier_keys(volume, config, before))
+    return expecting(node.paths, knowing_seals(node, wanted, asked=True))
 
 
-def _sync(node: Node, config: MachineConfig, volume: str, *, dry_run: bool) -> Synced | None:
+def _sync(node: Node, config: MachineConfig, volume: str, recovery: Secret | None, *, dry_run: bool) -> Synced | None:
     wanted = wish(node, config, volume)
     found = look(wanted, node.settings.volume(volume), node.ports)
     if found.plan.refusal is not None:
         raise found.plan.refusal
     if not isinstance(found.observed, Luks2):
         return None
+    if recovery is not None:
+        wanted = replace(wanted, fallback=(*wanted.fallback, *keys_to_try(found.observed.header, recovery)))
     with _session(node, wanted) as running:
         for done in running.unlock():
             node.announce(done)
@@ -117,6 +127,8 @@ def _take(node: Node, volume: str, running: Session) -> Synced:
             node.announce(done)
     except Degraded as error:
         problems = (error.cause,)
+    finally:
+        note_sealed(node, running)
     note_in_sync(node, volume, in_sync=not problems)
     return Synced(volume, not problems, tuple(taken), (), problems, running.adopted)
 

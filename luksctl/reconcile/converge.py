@@ -16,6 +16,7 @@ from luksctl.model.observed import Blank, Luks2, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
+from luksctl.model.sealing import Sealing
 from luksctl.model.step import Done, ProveAnyKey
 from luksctl.reconcile.apply import Run
 from luksctl.reconcile.keyring import Keyring
@@ -59,13 +60,22 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
 
 
 class Session:
-    """One volume under our lock: first brought up, then, with the key that opened it, its keyslots brought in sync."""
+    """One volume under our lock: first brought up, then, with the key that opened it, its keyslots brought in sync.
+
+    `sealed` are the lost tpm keys that this run set out to replace.
+    """
 
     def __init__(self, desired: DesiredVolume, settings: VolumeSettings, ports: Ports, keyring: Keyring) -> None:
         self._desired = desired
         self._settings = settings
         self._ports = ports
         self._keyring = keyring
+        self.sealed: tuple[Sealing, ...] = ()
+
+    @property
+    def volume(self) -> str:
+        """Return the name of the volume."""
+        return self._desired.volume
 
     def follow(self) -> Iterator[Done]:
         """Yield every step that brings the volume up and, where the wish says so, its keyslots in sync."""
@@ -107,6 +117,8 @@ class Session:
         planned = self.compare()
         if planned.in_sync:
             return
+        # Before the first step: what was begun counts, however it ends.
+        self.sealed += planned.sealing
         yield from self._run(None).take_all(planned.steps)
         left = self.compare() if planned.steps else planned
         if not left.in_sync:

@@ -9,9 +9,12 @@ from luksctl.errors import (
     ProviderUnavailable,
     SlotPassphraseRejected,
     TokenInvalid,
+    TpmReason,
+    TpmRejected,
 )
+from luksctl.hints import Final
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote
-from luksctl.model.config import ConfiguredKey, EncryptionPolicy, VolumeEncryption
+from luksctl.model.config import ConfiguredKey, EncryptionPolicy, KeyKind, VolumeEncryption
 from luksctl.model.header import PROVIDER_TOKEN_TYPES, LuksHeader
 from luksctl.model.inspection import Inspection, KeyFinding, KeyState
 from luksctl.model.ports import Ports
@@ -20,6 +23,9 @@ from luksctl.reconcile.books import verified
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.plan_sync import KINDS_WITH_TOKEN
 from luksctl.value import frozen, replace
+
+# For these the TPM gives the key to nobody any more; all others may pass.
+_LOST_FOR: Final = frozenset({TpmReason.PCR_MISMATCH, TpmReason.SRK_CHANGED, TpmReason.DAMAGED})
 
 
 @frozen
@@ -48,12 +54,13 @@ class Inspector:
 
         A volume that nobody adopted is not looked into, unless it is being adopted: only the key that opened is known.
         """
+        opened = tuple(proof.key for proof in self._keyring.proofs.values())
         books, problem = verified(self._header, self._mac)
         if books is None and not adopting:
-            opened = [key for key in encryption.keys if self._keyring.proven_with(key.slot, key)]
-            if not opened and problem is None:
+            good = [key for key in encryption.keys if self._keyring.proven_with(key.slot, key)]
+            if not good and problem is None:
                 problem = "no key of the config opens it, and luksctl does not manage its keyslots (luksctl adopt)"
-            return Inspection(None, tuple(KeyFinding(key, KeyState.PROVEN) for key in opened), problem)
+            return Inspection(None, tuple(KeyFinding(key, KeyState.PROVEN) for key in good), problem)
         digests = self._ports.headers.slot_digests(self._device, tuple(key.slot for key in encryption.keys))
         known = books or Bookkeeping()
         findings = []
@@ -62,16 +69,18 @@ class Inspector:
             slot = _Slot(key, digests.get(key.slot), None if token is None else token.json)
             found = self._look(known, slot, policy, trying=trying)
             findings.append(self._with_spare(known, found) if trying else found)
-        return Inspection(known, tuple(findings), problem)
+        return Inspection(known, tuple(findings), problem, opened)
 
     def _look(self, books: Bookkeeping, slot: _Slot, policy: EncryptionPolicy, *, trying: bool) -> KeyFinding:  # noqa: PLR0911  # one for each state
         key = slot.key
         foreign = self._foreign_token(key)
         if foreign is not None:
             return KeyFinding(key, KeyState.BLOCKED, problem=f"token {key.slot} belongs to {foreign}")
-        if slot.digest is None:
-            return KeyFinding(key, KeyState.MISSING)
         note = books.note(key.slot)
+        if slot.digest is None:
+            # Who can write to the disk can remove a keyslot, and no less wait for the machine to trust it again.
+            lost = key.kind is KeyKind.TPM and note is not None and note.purpose is Purpose.CONFIG
+            return self._lost(slot, "the keyslot is gone") if lost else KeyFinding(key, KeyState.MISSING)
         if note is not None and note.purpose is Purpose.RECOVERY:
             problem = f"the keyslot holds a recovery key (luksctl recovery remove --slot {key.slot}, or another slot)"
             return KeyFinding(key, KeyState.BLOCKED, problem=problem)
@@ -85,19 +94,34 @@ class Inspector:
             if self._opens(key, key.slot, slot.token, slot.digest):
                 return KeyFinding(key, KeyState.PROVEN, noted=self._noted_as_proven(books, slot, policy))
         except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
-            return self._could_not(books, key, error)
+            return self._could_not(books, slot, error)
         if not books.knows(key.slot):
             problem = (
                 "the keyslot is in use, and luksctl did not make it (luksctl adopt, or another slot in the config)"
             )
             return KeyFinding(key, KeyState.BLOCKED, problem=problem)
-        return KeyFinding(key, KeyState.DIFFERS)
+        return self._differs(slot, "its key does not open the keyslot")
 
-    def _could_not(self, books: Bookkeeping, key: ConfiguredKey, error: LuksctlError) -> KeyFinding:
+    def _could_not(self, books: Bookkeeping, slot: _Slot, error: LuksctlError) -> KeyFinding:
         """Leave a slot whose provider cannot say; a token that it can never use is that of another key."""
-        if isinstance(error, TokenInvalid) and books.knows(key.slot):
-            return KeyFinding(key, KeyState.DIFFERS)
-        return KeyFinding(key, KeyState.UNAVAILABLE, problem=error.cause)
+        if isinstance(error, TpmRejected) and error.reason in _LOST_FOR and books.knows(slot.key.slot):
+            return self._lost(slot, error.cause)
+        if isinstance(error, TokenInvalid) and books.knows(slot.key.slot):
+            return self._differs(slot, error.cause)
+        return KeyFinding(slot.key, KeyState.UNAVAILABLE, problem=error.cause)
+
+    def _differs(self, slot: _Slot, cause: str) -> KeyFinding:
+        if slot.key.kind is KeyKind.TPM:
+            return self._lost(slot, cause)
+        return KeyFinding(slot.key, KeyState.DIFFERS)
+
+    def _lost(self, slot: _Slot, cause: str) -> KeyFinding:
+        """Say that another key has to be sealed, and what its provider would bind it to."""
+        try:
+            vouching = self._ports.vouching(slot.key, slot.token)
+        except (ProviderUnavailable, KeyRejected) as error:
+            return KeyFinding(slot.key, KeyState.UNAVAILABLE, problem=f"{cause}; {error.cause}")
+        return KeyFinding(slot.key, KeyState.LOST, problem=cause, vouching=vouching)
 
     def _foreign_token(self, key: ConfiguredKey) -> str | None:
         """Return the type of a token at the slot's number that is neither a provider's nor our own."""
@@ -124,13 +148,22 @@ class Inspector:
             return False
         # Its token says all about a key of such a kind, unless STATE's salt is behind it, too.
         if slot.key.kind in KINDS_WITH_TOKEN and not slot.key.lock_to_state:
-            return slot.token is not None and self._token_matches(note, slot.key, digest, slot.token)
+            known = slot.token is not None and self._token_matches(note, slot.key, digest, slot.token)
+            # A TPM answers in milliseconds: one that gives the key to nobody any more is seen before it is needed.
+            return known and (slot.key.kind is not KeyKind.TPM or self._recovers(slot))
         if note.fingerprint is None:
             return False
         for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):
             with candidate:
                 if self._mac.equal(self._mac.of_key(number, digest, candidate), note.fingerprint):
                     return True
+        return False
+
+    def _recovers(self, slot: _Slot) -> bool:
+        """Tell whether the provider gives the key, or raise what it raises."""
+        for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):
+            candidate.close()
+            return True
         return False
 
     def _token_matches(self, note: SlotNote, key: ConfiguredKey, digest: bytes, token: str) -> bool:
@@ -151,7 +184,7 @@ class Inspector:
 
     def _with_spare(self, books: Bookkeeping, found: KeyFinding) -> KeyFinding:
         """Add which of the spares that interrupted changes left for its slot the key opens."""
-        if found.state not in (KeyState.MISSING, KeyState.DIFFERS):
+        if found.state not in (KeyState.MISSING, KeyState.DIFFERS, KeyState.LOST):
             return found
         for spare in books.spares_of(found.key.slot):
             if self._header.keyslot(spare) is None:

@@ -22,6 +22,7 @@ from luksctl.model.header import LuksHeader, Token
 from luksctl.model.inspection import Inspection, KeyFinding, KeyState
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.probe import Device
+from luksctl.model.sealing import Sealing, Vouching, objection
 from luksctl.model.step import (
     AddKeyslot,
     AnnounceKeyslot,
@@ -55,10 +56,14 @@ _CANNOT_REMOVE: Final = (
 
 @frozen
 class SyncPlan:
-    """Steps in order, and what cannot be brought in sync, one sentence each."""
+    """Steps in order, and what cannot be brought in sync, one sentence each.
+
+    `sealing` are the lost keys that the steps replace.
+    """
 
     steps: tuple[Step, ...] = ()
     problems: tuple[str, ...] = ()
+    sealing: tuple[Sealing, ...] = ()
 
     @property
     def in_sync(self) -> bool:
@@ -106,19 +111,22 @@ def plan_sync(
         )
     begun: list[tuple[Step, ...]] = []
     changes: list[tuple[Step, ...]] = []
+    sealing = []
     for entry in found.findings:
-        steps, problem = _put(case, entry)
+        steps, problem = _put(case, entry, found.opened)
+        if steps and entry.vouching is not None:
+            sealing.append(Sealing(entry.key.slot, entry.problem or entry.state, entry.vouching))
         if steps:
             (changes if entry.spare is None else begun).append(steps)
         if problem is not None:
             problems.append(f"slot {entry.key.slot}: {problem}")
     if changes and (full := _no_room(case, encryption, found)) is not None:
-        changes = []  # what is removed makes room, perhaps, and the next run adds
+        changes, sealing = [], []  # what is removed makes room, perhaps, and the next run adds
         problems.append(full)
     removals = _remove_unwanted(case, found)
     every = [*before, *(step for change in (*begun, *changes) for step in change)]
     proven = any(entry.state is KeyState.PROVEN for entry in found.findings)
-    return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems))
+    return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems), tuple(sealing))
 
 
 def plan_adoption(
@@ -186,7 +194,8 @@ def _no_room(case: _Case, encryption: VolumeEncryption, found: Inspection) -> st
     # Not at the top: a boot in sync adds nothing, and its start is timed.
     from luksctl.model.json_budget import budget_of_sync  # noqa: PLC0415
 
-    missing = tuple(entry.key for entry in found.findings if entry.state is KeyState.MISSING and entry.spare is None)
+    absent = (entry for entry in found.findings if case.header.keyslot(entry.key.slot) is None)
+    missing = tuple(entry.key for entry in absent if entry.spare is None)
     budget = budget_of_sync(case.header, case.books, encryption, missing, case.policy)
     if budget.fits:
         return None
@@ -225,19 +234,30 @@ def _follow_in_meta(
     return (WriteStateEncryption(STATE, encryption),)
 
 
-def _put(case: _Case, entry: KeyFinding) -> tuple[tuple[Step, ...], str | None]:
+def _put(case: _Case, entry: KeyFinding, opened: tuple[ConfiguredKey, ...]) -> tuple[tuple[Step, ...], str | None]:
     """Return the steps that put a key into its slot, or why it cannot be done."""
     if entry.spare is not None:
         return _from_spare(case, entry.key, entry.spare), None
-    if entry.state is KeyState.MISSING:
+    asked = entry.key.slot in case.desired.rotate
+    if entry.state is KeyState.LOST and not asked and (why := _not_by_itself(case, entry, opened)) is not None:
+        return (), why
+    if entry.state is KeyState.MISSING or case.header.keyslot(entry.key.slot) is None:
         return _add(case, entry.key), None
-    renewed = entry.works and entry.key.slot in case.desired.rotate
-    if not renewed and entry.state is not KeyState.DIFFERS:
+    if not (entry.works and asked) and entry.state not in (KeyState.DIFFERS, KeyState.LOST):
         return (), None
     spare = case.free_slot()
     if spare is None:
         return (), "there is no free keyslot to change it through"
     return _change(case, entry.key, spare), None
+
+
+def _not_by_itself(case: _Case, entry: KeyFinding, opened: tuple[ConfiguredKey, ...]) -> str | None:
+    """Say why a lost key is not sealed anew by itself, and how to do it; None where it is."""
+    slot, volume = entry.key.slot, case.desired.volume
+    why = objection(case.policy.tpm.reseal, case.desired.resealing, slot, entry.vouching or Vouching(), opened)
+    if why is None:
+        return None
+    return f"{entry.problem}; not sealed anew: {why} (luksctl keys rotate {volume} --slot {slot})"
 
 
 def _write(case: _Case, key: ConfiguredKey, slot: int) -> tuple[Step, ...]:

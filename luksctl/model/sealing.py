@@ -1,0 +1,73 @@
+"""When a tpm key may be sealed anew without anybody asking: making one is enrolling the machine as it is now. Pure.
+
+A TPM refuses a key when firmware or boot code changed. Firmware updates do that, and so does who boots code of their
+own and waits for the machine to trust it. So what decides is who opened the volume, and what vouches for the code.
+"""
+
+from __future__ import annotations
+
+from luksctl.model.config import ConfiguredKey, KeyKind, Reseal
+from luksctl.value import frozen
+
+
+@frozen
+class Vouching:
+    """What the provider says of a key that it would make now, in the place of one that is lost.
+
+    `policy` identifies the state of the machine that the key would be bound to, None where that cannot be known; `was`
+    the one that the lost key was bound to, as far as its token says. `holds`: Secure Boot is on, SetupMode is off, and
+    the signed PCR policy is satisfied: the code is vouched for.
+    """
+
+    policy: str | None = None
+    was: str | None = None
+    holds: bool = False
+
+
+@frozen
+class Resealing:
+    """What this run knows. `asked`: a person runs it. `done`: a boot sealed a key of this volume anew already.
+
+    `before` are pairs of a slot and a policy that the slot's key was bound to, and is not any more.
+    """
+
+    asked: bool = False
+    done: bool = False
+    before: tuple[tuple[int, str], ...] = ()
+
+
+@frozen
+class Sealing:
+    """The key of `slot` is lost for `cause`, and this run replaces it by one of which its provider says `vouching`."""
+
+    slot: int
+    cause: str
+    vouching: Vouching
+
+
+def objection(
+    policy: Reseal, known: Resealing, slot: int, vouching: Vouching, opened: tuple[ConfiguredKey, ...]
+) -> str | None:
+    """Say why the key of `slot` is not sealed anew by itself, or None; `opened` are the keys that opened the volume."""
+    always = (
+        (policy is Reseal.NEVER, "the policy never does that by itself"),
+        (policy is Reseal.ASK, "the policy asks first"),
+        (vouching.policy is None, "nobody can say now what it would be bound to"),
+        (
+            (slot, vouching.policy) in known.before,
+            "it was bound to this very state before, and back and forth needs somebody who knows why",
+        ),
+    )
+    unasked = (
+        (known.done, "that was done once in this boot"),
+        (
+            not vouching.holds,
+            "nothing vouches for the code that runs: Secure Boot is off, or no signed PCR policy holds",
+        ),
+        (
+            all(key.kind is KeyKind.NODE_ID for key in opened),
+            "only a nodeID key opened the volume, and that key whoever has the machine has, too",
+        ),
+    )
+    reasons = always if known.asked else (*always, *unasked)
+    return next((reason for applies, reason in reasons if applies), None)

@@ -1,0 +1,285 @@
+"""A tpm key is lost: who may seal another one, and that power can go at every write of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from luksctl.errors import Degraded, KeyRejected, PcrChange, ProviderUnavailable, TokenInvalid, TpmReason, TpmRejected
+from luksctl.model.config import (
+    CHEAPEST_KDF,
+    ConfiguredKey,
+    EncryptionPolicy,
+    KeyKind,
+    Reseal,
+    TpmKey,
+    TpmPolicy,
+    VolumeEncryption,
+)
+from luksctl.model.desired import DesiredVolume
+from luksctl.model.ports import KeyProvider, MadeKey, Ports
+from luksctl.model.sealing import Resealing, Sealing, Vouching
+from luksctl.model.step import MakeKey
+from luksctl.reconcile.books import unverified
+from luksctl.reconcile.converge import converge, session
+from luksctl.reconcile.rotation import rotate
+from luksctl.secret import Secret
+from luksctl.value import replace
+from tests.reconcile.medium import PowerCut
+from tests.reconcile.providers import FakeProviders, encrypted, node_id, static
+from tests.reconcile.world import SETTINGS, World, wish
+
+TPM_SLOT = 0
+TPM = ConfiguredKey(TPM_SLOT, TpmKey())
+WITH_STATIC, WITH_NODE_ID, ALONE = encrypted(TPM, static(1)), encrypted(TPM, node_id(1)), encrypted(TPM)
+FIRST, UPDATED = "firmware 1", "firmware 2"
+UNASKED = Resealing()
+
+
+@dataclass
+class Machine(FakeProviders):
+    """A machine whose TPM gives a key out only in the state in which it was sealed; other kinds as usual."""
+
+    state: str = FIRST
+    vouched: bool = False
+    there: bool = True
+
+    sealed: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+
+    def provider(self, key: ConfiguredKey) -> KeyProvider:
+        """Return who serves `key`."""
+        return _Tpm(self) if key.kind is KeyKind.TPM else super().provider(key)
+
+    def vouching(self, _key: ConfiguredKey, token: str | None) -> Vouching:
+        """Say what a key made now would be bound to."""
+        was = None if token is None else self.sealed.get(json.loads(token)["blob"], (None,))[0]
+        return Vouching(self.state, was, self.vouched)
+
+
+@dataclass
+class _Tpm:
+    machine: Machine
+
+    def make(self, volume: str, key: ConfiguredKey) -> MadeKey:
+        del volume, key
+        self._expect()
+        secret = self.machine.track(Secret.random(32))
+        blob = f"blob {len(self.machine.sealed)}"
+        with secret.view() as view:
+            self.machine.sealed[blob] = (self.machine.state, bytes(view))
+        return MadeKey(secret, json.dumps({"type": "talos-tpm2", "keyslots": [], "blob": blob}))
+
+    def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:
+        del volume, key
+        self._expect()
+        if token is None:
+            raise TokenInvalid("the slot has no token")
+        state, secret = self.machine.sealed.get(json.loads(token).get("blob", ""), (None, b""))
+        if state is None:
+            raise TokenInvalid("its token holds nothing that this TPM sealed")
+        if state != self.machine.state:
+            changed = (PcrChange(7, "bb", "aa"),)
+            raise TpmRejected(f"PCR 7 changed: {changed[0]}", reason=TpmReason.PCR_MISMATCH, pcrs=changed)
+        yield self.machine.track(Secret.take(bytes(secret)))
+
+    def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:
+        del volume, key
+        return None
+
+    def _expect(self) -> None:
+        if not self.machine.there:
+            raise ProviderUnavailable("there is no TPM")
+
+
+class TpmWorld(World):
+    """A world whose machine has a TPM."""
+
+    def __init__(self) -> None:
+        self.machine = Machine()
+        super().__init__(keys=self.machine)
+
+    @property
+    def ports(self) -> Ports:
+        """Return the world with somebody who vouches."""
+        return replace(super().ports, vouching=self.machine.vouching)
+
+
+def following(
+    keys: VolumeEncryption, resealing: Resealing = UNASKED, reseal: Reseal = Reseal.AUTO, **more: object
+) -> DesiredVolume:
+    """Return what STATE's own config wants of its keys."""
+    policy = EncryptionPolicy(kdf=CHEAPEST_KDF, tpm=TpmPolicy(reseal))
+    return replace(wish(keys, policy=policy), sync=True, resealing=resealing, **more)
+
+
+def updated(keys: VolumeEncryption, *, vouched: bool = False) -> TpmWorld:
+    """Return a world that was formatted with `keys` before its firmware was updated, and rebooted since."""
+    world = TpmWorld()
+    world.converge(following(keys))
+    world.machine.state, world.machine.vouched = UPDATED, vouched
+    world.reboot()
+    return world
+
+
+def sealed_states(world: TpmWorld) -> set[str]:
+    """Return the states to which the tokens of the header are bound."""
+    header = world.medium.copies().best
+    assert header is not None
+    tokens = [json.loads(token.json) for token in header.tokens if token.type == "talos-tpm2"]
+    return {world.machine.sealed[token["blob"]][0] for token in tokens}
+
+
+def refusal(world: TpmWorld, desired: DesiredVolume) -> str:
+    """Boot, and return what the boot says of the keyslots, which nobody changed."""
+    before = world.medium.copies()
+    with pytest.raises(Degraded) as caught:
+        world.converge(desired)
+    assert world.medium.copies() == before
+    assert world.open_mapping is not None
+    return caught.value.cause
+
+
+def test_a_boot_seals_anew_what_vouched_code_lost() -> None:
+    """Another key than nodeID opened, and the provider vouches: the key is replaced, and the boot after it is quiet."""
+    world = updated(WITH_STATIC, vouched=True)
+    world.converge(following(WITH_STATIC))
+    assert sealed_states(world) == {UPDATED}
+    world.reboot()
+    writes = len(world.power.writes)
+    steps = world.converge(following(WITH_STATIC, reseal=Reseal.NEVER))
+    assert len(world.power.writes) == writes
+    assert not any(isinstance(done.step, MakeKey) for done in steps)
+
+
+@pytest.mark.parametrize(
+    ("keys", "vouched", "resealing", "reseal", "because"),
+    [
+        (WITH_STATIC, False, Resealing(), Reseal.AUTO, "nothing vouches for the code"),
+        (WITH_NODE_ID, True, Resealing(), Reseal.AUTO, "only a nodeID key opened"),
+        (WITH_STATIC, True, Resealing(), Reseal.ASK, "the policy asks first"),
+        (WITH_STATIC, True, Resealing(asked=True), Reseal.ASK, "the policy asks first"),
+        (WITH_STATIC, True, Resealing(asked=True), Reseal.NEVER, "the policy never does that"),
+        (WITH_STATIC, True, Resealing(done=True), Reseal.AUTO, "once in this boot"),
+        (WITH_STATIC, True, Resealing(before=((TPM_SLOT, UPDATED),)), Reseal.AUTO, "back and forth"),
+        (WITH_STATIC, True, Resealing(asked=True, before=((TPM_SLOT, UPDATED),)), Reseal.AUTO, "back and forth"),
+    ],
+)
+def test_what_keeps_a_lost_key_lost(
+    keys: VolumeEncryption, *, vouched: bool, resealing: Resealing, reseal: Reseal, because: str
+) -> None:
+    """The volume opens by the other key, nothing is written, and what is said names the cause and the command."""
+    world = updated(keys, vouched=vouched)
+    said = refusal(world, following(keys, resealing, reseal))
+    assert because in said
+    assert "PCR 7 is bb, and was aa" in said
+    assert "luksctl keys rotate STATE --slot 0" in said
+    assert sealed_states(world) == {FIRST}
+
+
+def test_a_person_needs_nobody_to_vouch() -> None:
+    """A sync by hand is the operator's word."""
+    world = updated(WITH_NODE_ID)
+    world.converge(following(WITH_NODE_ID, Resealing(asked=True)))
+    assert sealed_states(world) == {UPDATED}
+
+
+@pytest.mark.parametrize("reseal", [*Reseal])
+def test_the_command_seals_anew_whatever_the_policy(reseal: Reseal) -> None:
+    """It names the slot."""
+    world = updated(WITH_STATIC)
+    with pytest.raises(Degraded):
+        world.converge(following(WITH_STATIC, reseal=Reseal.ASK))
+    list(rotate(following(WITH_STATIC, reseal=reseal, rotate=(TPM_SLOT,)), SETTINGS, world.ports))
+    assert sealed_states(world) == {UPDATED}
+
+
+def test_a_tpm_that_is_away_loses_no_key() -> None:
+    """It may be back; the operator's word changes nothing about that."""
+    world = updated(WITH_STATIC, vouched=True)
+    world.machine.there = False
+    assert "there is no TPM" in refusal(world, following(WITH_STATIC, Resealing(asked=True)))
+    assert sealed_states(world) == {FIRST}
+
+
+def test_a_keyslot_that_was_taken_away_is_an_enrolment_too() -> None:
+    """Who deletes the slot does not get the machine as it is now enrolled; nor who spoils its token."""
+    for take_away in (_delete_slot, _spoil_token):
+        world = updated(WITH_STATIC)
+        take_away(world)
+        assert "nothing vouches for the code" in refusal(world, following(WITH_STATIC))
+        world.reboot()
+        world.converge(following(WITH_STATIC, Resealing(asked=True)))
+        assert sealed_states(world) == {UPDATED}
+
+
+def _delete_slot(world: TpmWorld) -> None:
+    observed = world.found
+    world.ports.headers.remove_keyslot(observed, TPM_SLOT)  # type: ignore[arg-type]  # a device
+    world.ports.headers.remove_token(observed, TPM_SLOT)  # type: ignore[arg-type]  # as above
+    world.reboot()
+
+
+def _spoil_token(world: TpmWorld) -> None:
+    text = json.dumps({"type": "talos-tpm2", "keyslots": [], "blob": "of another TPM"})
+    world.ports.headers.write_token(world.found, TPM_SLOT, text)  # type: ignore[arg-type]  # a device
+    world.reboot()
+
+
+def test_a_key_added_to_the_config_is_no_lost_one() -> None:
+    """The config names it for the first time: that is the operator's word."""
+    world = TpmWorld()
+    world.converge(following(encrypted(static(1))))
+    world.reboot()
+    world.converge(following(WITH_STATIC))
+    assert sealed_states(world) == {FIRST}
+
+
+def test_what_a_run_set_out_to_replace_is_told() -> None:
+    """The node remembers it: the slot, why, and both states."""
+    world = updated(WITH_STATIC, vouched=True)
+    with session(following(WITH_STATIC), SETTINGS, world.ports) as running:
+        list(running.follow())
+    (sealing,) = running.sealed
+    assert sealing == Sealing(TPM_SLOT, sealing.cause, Vouching(UPDATED, FIRST, holds=True))
+    assert "PCR 7" in sealing.cause
+
+
+def test_power_may_go_at_every_write() -> None:
+    """The static key opens throughout; boots after the cut end with one token, of the present state, and no spare."""
+    world = updated(WITH_STATIC, vouched=True)
+    world.converge(following(WITH_STATIC))
+    count = len(world.power.writes)
+    assert count > 5
+    for cut in range(count):
+        world = updated(WITH_STATIC, vouched=True)
+        world.power.cut_at = cut
+        with pytest.raises(PowerCut):
+            world.converge(following(WITH_STATIC))
+        world.reboot()
+        list(converge(following(WITH_STATIC), SETTINGS, world.ports))
+        header = world.medium.copies().best
+        assert header is not None
+        assert {slot.number for slot in header.keyslots} == {0, 1}, cut
+        assert sealed_states(world) == {UPDATED}, cut
+        books = unverified(header)
+        assert books is not None
+        assert books.underway == ()
+        world.reboot()
+        world.converge(following(ALONE, Resealing(), Reseal.NEVER))
+
+
+def test_a_key_that_is_rejected_for_other_reasons_is_not_lost() -> None:
+    """A signature that is missing comes back with the next image."""
+    world = updated(WITH_STATIC, vouched=True)
+
+    def rejected(*_: object) -> Iterator[Secret]:
+        raise TpmRejected("no signature", reason=TpmReason.NO_SIGNATURE)
+
+    tpm = _Tpm(world.machine)
+    tpm.recover = rejected  # type: ignore[assignment, method-assign]  # one that says something else
+    world.machine.provider = lambda key: tpm if key.kind is KeyKind.TPM else FakeProviders.provider(world.machine, key)  # type: ignore[method-assign]
+    assert "no signature" in refusal(world, following(WITH_STATIC, Resealing(asked=True)))
+    assert issubclass(TpmRejected, KeyRejected)
