@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -45,6 +46,12 @@ def points(directory: Path, at: Callable[[], None]) -> Iterator[None]:
         patched.enter_context(mock.patch.object(Run, "take", announced_step))
         at()
         yield
+
+
+def renew(directory: Path, kept: Path) -> None:
+    """Put everything in `directory` back to how it was."""
+    shutil.rmtree(directory)
+    shutil.copytree(kept, directory, ignore=shutil.ignore_patterns("kept-*", "run", "locks"))
 
 
 def count_points(directory: Path, perform: Callable[[Path], None]) -> int:

@@ -89,3 +89,8 @@ def _expect_whole(node: Node, *allowed: VolumeEncryption) -> None:
     found = keys_that_open(node, *texts)
     if found not in [{secret_of(node, key): {key.slot} for key in keys.keys} for keys in allowed]:
         raise AssertionError(f"slots are opened by {found}")
+
+
+def expect_saved(directory: Path) -> None:
+    """Raise unless the saved header is there, whole."""
+    _expect_whole(Node(directory), SAVED)

@@ -8,16 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.killed import KILLED
-from tests.faults.kills import count_points, kill_at
+from tests.faults.kills import count_points, kill_at, renew
 from tests.sampling import everything, sampled
 
 SAMPLED = 2
-
-
-def renew(directory: Path, kept: Path) -> None:
-    """Put everything in `directory` back to how it was."""
-    shutil.rmtree(directory)
-    shutil.copytree(kept, directory, ignore=shutil.ignore_patterns("kept-*", "run", "locks"))
 
 
 @pytest.mark.parametrize("name", sampled(list(KILLED), 2, salt="killed"))
