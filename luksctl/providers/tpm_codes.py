@@ -5,9 +5,14 @@ Codes are plain numbers here, so that they can be tested without the library.
 
 from __future__ import annotations
 
-from luksctl.errors import LuksctlError, TpmReason, TpmRejected, TpmUnavailable
+from luksctl.errors import TpmReason, TpmRejected, TpmUnavailable
 from luksctl.hints import Final
 from luksctl.value import frozen
+
+# What was asked decides about codes that many commands share.
+MAKE_ROOT: Final = "make the storage root key"
+LOAD: Final = "load the sealed object"
+VERIFY: Final = "verify the PCR signature"
 
 _FORMAT_ONE: Final = 0x80
 _FORMAT_ONE_CODE: Final = 0xBF
@@ -15,11 +20,7 @@ _LAYER_SHIFT: Final = 16
 _BASE_MASK: Final = 0xFFFF
 # TPM codes come bare from a device and with these layers through a resource manager.
 _TPM_LAYERS: Final = frozenset({0, 11, 12})
-
-POLICY_FAIL: Final = 0x9D
-PCR_CHANGED: Final = 0x128
-INTEGRITY: Final = 0x9F
-SIGNATURE: Final = 0x9B
+_STRUCTURES_LAYER: Final = 9
 _TRY_AGAIN: Final = "another program may be using it; luksctl retry tries again"
 
 
@@ -40,9 +41,13 @@ _OWNER: Final = _Meaning(
 _OTHER_TPM: Final = _Meaning(
     TpmReason.NOT_TPM2, "the device does not speak TPM 2.0", "a TPM 1.2 cannot serve; use another kind of key"
 )
-_DAMAGED: Final = _Meaning(
-    TpmReason.DAMAGED, "the TPM does not accept the sealed object: the token was damaged", "luksctl keys rotate"
+_DAMAGED: Final = _Meaning(TpmReason.DAMAGED, "the TPM does not accept the sealed object: the token was damaged")
+_FORGED: Final = _Meaning(
+    TpmReason.NO_SIGNATURE,
+    "the TPM does not accept the signature for PCR 11, or the key it is of",
+    "look at what systemd-measure wrote beside the image; RSA with 2048 bits works with every TPM",
 )
+_REFUSED: Final = _Meaning(TpmReason.FAILED, "the TPM refused")
 
 # Codes of the TPM itself; those of format one without the parameter, handle or session that they are about.
 _TPM_CODES: Final = {
@@ -51,7 +56,7 @@ _TPM_CODES: Final = {
     0x101: _Meaning(
         TpmReason.FAILED, "the TPM is in failure mode: its self-test failed", "power the machine off and on"
     ),
-    PCR_CHANGED: _Meaning(TpmReason.BUSY, "a PCR was extended in the middle of it", _TRY_AGAIN),
+    0x128: _Meaning(TpmReason.BUSY, "a PCR was extended in the middle of it", _TRY_AGAIN),  # PCR_CHANGED
     0x902: _FULL,  # OBJECT_MEMORY
     0x903: _FULL,  # SESSION_MEMORY
     0x904: _FULL,  # MEMORY
@@ -68,17 +73,14 @@ _TPM_CODES: Final = {
     ),
     0x922: _BUSY,  # RETRY
     0x923: _BUSY,  # NV_UNAVAILABLE
+}
+_ROOT_CODES: Final = {
     0x085: _OWNER,  # HIERARCHY
     0x08E: _OWNER,  # AUTH_FAIL
     0x0A2: _OWNER,  # BAD_AUTH
-    POLICY_FAIL: _Meaning(TpmReason.PCR_MISMATCH, "the TPM says that its policy is not fulfilled"),
-    INTEGRITY: _DAMAGED,
-    0x08B: _DAMAGED,  # HANDLE
-    0x095: _DAMAGED,  # SIZE
-    0x09A: _DAMAGED,  # INSUFFICIENT
-    0x082: _DAMAGED,  # ATTRIBUTES
-    SIGNATURE: _Meaning(TpmReason.NO_SIGNATURE, "the signature in the PCR signature file is not of that key"),
 }
+# Anything that the TPM says about the parameters of these is about what the token or the signature file holds.
+_ABOUT_WHAT_WAS_GIVEN: Final = {LOAD: _DAMAGED, VERIFY: _FORGED}
 
 # Codes of the library and of what carries commands to the TPM, whatever its layer.
 _LIBRARY_CODES: Final = {
@@ -89,24 +91,26 @@ _LIBRARY_CODES: Final = {
 }
 
 
-def code_of(rc: int) -> int:
-    """Return what a response code of the TPM says, without what it is about; other layers' codes as they are."""
-    if rc >> _LAYER_SHIFT not in _TPM_LAYERS:
-        return rc
-    rc &= _BASE_MASK
-    return rc & _FORMAT_ONE_CODE if rc & _FORMAT_ONE else rc
-
-
-def translate(rc: int, operation: str) -> LuksctlError:
+def translate(rc: int, operation: str) -> TpmUnavailable | TpmRejected:
     """Return our error for the response code `rc` of `operation`; one nobody foresaw is TpmUnavailable and shown."""
-    of_tpm = rc >> _LAYER_SHIFT in _TPM_LAYERS
-    meaning = _TPM_CODES.get(code_of(rc)) if of_tpm else _LIBRARY_CODES.get(rc & _BASE_MASK)
-    if meaning is None:
-        meaning = _Meaning(TpmReason.FAILED, "the TPM refused")
+    meaning = _meaning(rc, operation) or _REFUSED
     cause = f"{meaning.cause} ({operation}: {rc:#x})"
     if meaning.reason in _PASSING:
         return TpmUnavailable(cause, reason=meaning.reason, hint=meaning.hint)
     return TpmRejected(cause, reason=meaning.reason, hint=meaning.hint)
+
+
+def _meaning(rc: int, operation: str) -> _Meaning | None:
+    layer, base = rc >> _LAYER_SHIFT, rc & _BASE_MASK
+    if layer == _STRUCTURES_LAYER:
+        return _ABOUT_WHAT_WAS_GIVEN.get(operation)
+    if layer not in _TPM_LAYERS:
+        return _LIBRARY_CODES.get(base)
+    if not base & _FORMAT_ONE:
+        return _TPM_CODES.get(base)
+    if operation == MAKE_ROOT:
+        return _ROOT_CODES.get(base & _FORMAT_ONE_CODE)
+    return _ABOUT_WHAT_WAS_GIVEN.get(operation)
 
 
 # What may be over the next time somebody asks.

@@ -6,16 +6,17 @@ key. A TPM has room for three objects and as many sessions: whatever is loaded h
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 
 from luksctl.errors import LuksctlError, TpmReason, TpmRejected, TpmUnavailable
 from luksctl.hints import Any, Final, ParamSpec, TypeVar, final
-from luksctl.providers.tpm_codes import translate
+from luksctl.providers.tpm_codes import LOAD, MAKE_ROOT, VERIFY, translate
 from luksctl.providers.tpm_policy import SIGNED_PCR, Policy, pcr_selection
-from luksctl.providers.tpm_public import name_of, sealed_template, sized, srk_template
+from luksctl.providers.tpm_public import name_of, rsa_signature, sealed_template, sized, srk_template
 from luksctl.secret import Secret
 from luksctl.value import frozen
 
@@ -23,7 +24,7 @@ SEALED_BYTES: Final = 32
 # A TPM gives at most eight values in one answer.
 _VALUES_AT_A_TIME: Final = 8
 _WHOLE_BANK: Final = b"\xff\xff\xff"
-_LARGEST_RANDOM_BYTES: Final = 32
+_LONG_ANSWER: Final = tuple(range(_VALUES_AT_A_TIME))
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -123,11 +124,11 @@ class Tpm:
             if srk_name != sealed.srk_name:
                 raise another_tpm()
             ticket = None if approval is None else self._ticket(approval)
-            private = self._unmarshalled(tss.TPM2B_PRIVATE, sealed.private)
-            public = self._unmarshalled(tss.TPM2B_PUBLIC, sealed.public)
+            private = self._unmarshalled(tss.TPM2B_PRIVATE, sealed.private, LOAD)
+            public = self._unmarshalled(tss.TPM2B_PUBLIC, sealed.public, LOAD)
             with (
                 self._session(root, tss.TPM2_SE.POLICY) as session,
-                self._flushed(self._call("load", self._esys.load, root, private, public)) as loaded,
+                self._flushed(self._call(LOAD, self._esys.load, root, private, public)) as loaded,
             ):
                 if approval is not None:
                     self._authorize(session, approval, ticket)
@@ -149,12 +150,13 @@ class Tpm:
             return bytes(self._call("read the policy", self._esys.policy_get_digest, session))
 
     def _unsealed(self, loaded: Any, session: Any) -> Secret:
-        try:
-            answer = self._call("unseal", self._esys.unseal, loaded, session1=session)
-            return Secret.take(answer.buffer)
-        finally:
-            # The library keeps the last answer in a buffer that it does not wipe; this answer takes its place.
-            self._call("overwrite its answer", self._esys.get_random, _LARGEST_RANDOM_BYTES)
+        answer = self._call("unseal", self._esys.unseal, loaded, session1=session)
+        with ExitStack() as undone:
+            content = undone.enter_context(Secret.take(answer.buffer))
+            # The library keeps the last answer in a buffer that it does not wipe: a longer answer takes its place.
+            self.pcr_values(_LONG_ANSWER)
+            undone.pop_all()
+            return content
 
     def _authorize(self, session: Any, approval: Approval, ticket: Any) -> None:
         self._policy_pcr(session, (SIGNED_PCR,))
@@ -173,27 +175,20 @@ class Tpm:
 
     def _ticket(self, approval: Approval) -> Any:
         tss = self._tss
-        public = self._unmarshalled(tss.TPM2B_PUBLIC, sized(approval.public))
+        public = self._unmarshalled(tss.TPM2B_PUBLIC, sized(approval.public), VERIFY)
         # The null hierarchy would do as well to verify, but its tickets are worth nothing.
-        loading = self._call("load the PCR key", self._esys.load_external, public, hierarchy=tss.ESYS_TR.OWNER)
+        loading = self._call(VERIFY, self._esys.load_external, public, hierarchy=tss.ESYS_TR.OWNER)
         with self._flushed(loading) as key:
-            import hashlib  # noqa: PLC0415  # loaded long since; kept beside its one use
-
-            signature = tss.TPMT_SIGNATURE(
-                sigAlg=tss.TPM2_ALG.RSASSA,
-                signature=tss.TPMU_SIGNATURE(
-                    rsassa=tss.TPMS_SIGNATURE_RSA(hash=tss.TPM2_ALG.SHA256, sig=approval.signature)
-                ),
-            )
+            signature = self._unmarshalled(tss.TPMT_SIGNATURE, rsa_signature(approval.signature), VERIFY)
             hashed = hashlib.sha256(approval.digest).digest()
-            return self._call("verify the PCR signature", self._esys.verify_signature, key, hashed, signature)
+            return self._call(VERIFY, self._esys.verify_signature, key, hashed, signature)
 
     @contextmanager
     def _root(self) -> Iterator[tuple[Any, bytes]]:
         tss = self._tss
         public = self._unmarshalled(tss.TPM2B_PUBLIC, sized(srk_template()))
         sensitive = tss.TPM2B_SENSITIVE_CREATE()
-        made = self._call("make the storage root key", self._esys.create_primary, sensitive, public, tss.ESYS_TR.OWNER)
+        made = self._call(MAKE_ROOT, self._esys.create_primary, sensitive, public, tss.ESYS_TR.OWNER)
         with self._flushed(made[0]) as root:
             yield root, self._call("name the storage root key", self._esys.tr_get_name, root).marshal()
 
@@ -235,8 +230,8 @@ class Tpm:
     def _selection(self, pcrs: tuple[int, ...]) -> Any:
         return self._unmarshalled(self._tss.TPML_PCR_SELECTION, pcr_selection(pcrs))
 
-    def _unmarshalled(self, kind: Any, content: bytes) -> Any:
-        return self._call("take a structure", kind.unmarshal, content)[0]
+    def _unmarshalled(self, kind: Any, content: bytes, operation: str = "take a structure") -> Any:
+        return self._call(operation, kind.unmarshal, content)[0]
 
     def _call(
         self,

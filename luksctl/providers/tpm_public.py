@@ -13,6 +13,7 @@ _SHA256: Final = b"\x00\x0b"
 _NULL: Final = b"\x00\x10"
 _RSA: Final = b"\x00\x01"
 _KEYEDHASH: Final = b"\x00\x08"
+_RSASSA: Final = b"\x00\x14"
 _ECC: Final = b"\x00\x23"
 _P256: Final = b"\x00\x03"
 _AES_128_CFB: Final = b"\x00\x06\x00\x80\x00\x43"
@@ -76,6 +77,11 @@ def rsa_public(modulus: int, exponent: int) -> bytes:
     attributes = (_DECRYPT | _SIGN | _USER_WITH_AUTH).to_bytes(4)
     details = _NULL + _NULL + bits.to_bytes(2) + exponent.to_bytes(4)
     return _RSA + _SHA256 + attributes + sized(b"") + details + sized(modulus.to_bytes((bits + 7) // 8))
+
+
+def rsa_signature(signature: bytes) -> bytes:
+    """Return the TPMT_SIGNATURE of an RSASSA signature over SHA-256."""
+    return _RSASSA + _SHA256 + sized(signature)
 
 
 def name_of(public: bytes) -> bytes:

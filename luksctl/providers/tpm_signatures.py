@@ -20,7 +20,9 @@ from luksctl.value import frozen
 
 _BANK: Final = "sha256"
 _PEM_BLOCK: Final = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
+# What a TPM structure has room for.
 _LARGEST_EXPONENT: Final = 2**32 - 1
+_LARGEST_KEY_BITS: Final = 4096
 
 
 @frozen
@@ -89,8 +91,8 @@ def _key(key: Any, source: str) -> PcrKey:
     if not isinstance(key, RSAPublicKey):
         raise ValueError("the key is not RSA, and only RSA keys sign PCR policies")
     numbers = key.public_numbers()
-    if numbers.e > _LARGEST_EXPONENT:
-        raise ValueError("the key's exponent is larger than a TPM takes")
+    if numbers.e > _LARGEST_EXPONENT or key.key_size > _LARGEST_KEY_BITS:
+        raise ValueError("the key is larger than a TPM takes")
     encoded = key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
     return PcrKey(rsa_public(numbers.n, numbers.e), hashlib.sha256(encoded).hexdigest(), source)
 
@@ -117,6 +119,7 @@ def _entry(entry: object) -> PcrSignature | None:
     if not (isinstance(fingerprint, str) and isinstance(digest, str) and isinstance(signature, str)):
         return None
     try:
-        return PcrSignature(fingerprint.lower(), bytes.fromhex(digest), base64.b64decode(signature, validate=True))
+        read = PcrSignature(fingerprint.lower(), bytes.fromhex(digest), base64.b64decode(signature, validate=True))
     except (binascii.Error, ValueError):
         return None
+    return read if len(read.signature) * 8 <= _LARGEST_KEY_BITS else None

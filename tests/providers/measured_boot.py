@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from luksctl.model.config import ConfiguredKey, TpmKey, TpmPolicy
-from luksctl.providers.tpm import SealedPcrs, TpmProvider
+from luksctl.providers.tpm import TpmProvider
 from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.providers.tpm_files import PUBLIC_KEY, SIGNATURE
 from luksctl.providers.tpm_phases import extended
-from luksctl.providers.tpm_policy import pcr_policy
+from luksctl.providers.tpm_policy import PcrValues, pcr_policy
 from tests.providers.swtpm import Swtpm
 
 FIRMWARE = b"secure boot is on, and these keys count"
@@ -105,13 +105,13 @@ class Noted:
     """Remembers PCR values as the bookkeeping would."""
 
     def __init__(self) -> None:
-        self.values: dict[bytes, dict[int, bytes]] = {}
+        self.values: dict[bytes, PcrValues] = {}
 
-    def note(self, policy_hash: bytes, values: dict[int, bytes]) -> None:
+    def note(self, policy_hash: bytes, values: PcrValues) -> None:
         """Note the values."""
-        self.values[policy_hash] = dict(values)
+        self.values[policy_hash] = values
 
-    def recall(self, policy_hash: bytes) -> dict[int, bytes] | None:
+    def recall(self, policy_hash: bytes) -> PcrValues | None:
         """Return them."""
         return self.values.get(policy_hash)
 
@@ -124,7 +124,7 @@ class Machine:
         self.files = Files(directory / "systemd")
         self.efivars = directory / "efivars"
         self.policy = TpmPolicy()
-        self.noted: SealedPcrs | None = None
+        self.noted: Noted | None = None
 
     def provider(self, connection: TpmConnection) -> TpmProvider:
         """Return the provider as the machine is configured."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,8 @@ import pytest
 from luksctl.hints import Self
 
 _STARTED_WITHIN_S = 20
+# What is expected to fail is not to be written to standard error; the library reads this once.
+os.environ.setdefault("TSS2_LOG", "all+NONE")
 
 
 def require_swtpm() -> str:
@@ -69,7 +72,7 @@ class Swtpm:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + _STARTED_WITHIN_S
-        while not (os.path.exists(self.socket) and os.path.exists(f"{self.socket}.ctrl")):
+        while not (_answers(self.socket) and _answers(f"{self.socket}.ctrl")):
             assert self._process.poll() is None, "swtpm ended at once"
             assert time.monotonic() < deadline, "swtpm did not start"
             time.sleep(0.002)
@@ -98,3 +101,13 @@ class Swtpm:
         """Let it go on."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+
+def _answers(path: str) -> bool:
+    """Tell whether somebody takes connections at `path`; the file is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+    return True
