@@ -12,7 +12,7 @@ from tests.faults.recording import build_recorder
 from tests.faults.trial import Trial
 from tests.sampling import sampled
 
-TRIED = 2
+TRIED = 1
 
 
 @pytest.fixture(scope="module")

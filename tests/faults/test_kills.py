@@ -11,10 +11,10 @@ from tests.faults.killed import KILLED
 from tests.faults.kills import count_points, kill_at, renew
 from tests.sampling import everything, sampled
 
-SAMPLED = 2
+SAMPLED = 1
 
 
-@pytest.mark.parametrize("name", sampled(list(KILLED), 2, salt="killed"))
+@pytest.mark.parametrize("name", sampled(list(KILLED), 3, salt="killed"))
 def test_the_next_boot_ends_well_after_a_kill_anywhere(name: str, tmp_path: Path) -> None:
     """Before the first step, after any, and before each write, sync or rename of ours."""
     directory, kept = tmp_path / "node", tmp_path / "kept"
