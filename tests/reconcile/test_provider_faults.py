@@ -185,6 +185,27 @@ def test_a_fault_at_any_call_costs_no_slot_that_worked(name: str, fault: Fault, 
     assert number > 0
 
 
+@pytest.mark.parametrize("lasting", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("fault", TRIED)
+def test_a_fault_at_any_call_of_a_first_format_is_made_good_by_the_next_boot(fault: Fault, lasting: bool) -> None:  # noqa: FBT001
+    """It formatted or it did not; the keys that could not be made are added once their provider is back."""
+    number = 0
+    while True:
+        world = World()
+        faulty = Faulty(world.keys, number, fault, lasting)
+        with suppress(LuksctlError):
+            list(converge(wish(KEYS), SETTINGS, replace(world.ports, provider=faulty.provider)))
+        if faulty.calls <= number:
+            break
+        assert world.keys.left_open() == 0, number
+        world.reboot()
+        world.converge(wish(KEYS))
+        world.converge(following(KEYS))
+        assert_in_sync(world, KEYS)
+        number += 1
+    assert number > 2
+
+
 def assert_opens(world: World, old: ConfiguredKey, new: VolumeEncryption) -> None:
     """Check that a node whose only key is `old`, or the one in its place, comes up; where none is, all of `new`."""
     instead = [key for key in new.keys if key.slot == old.slot] or list(new.keys)
