@@ -6,13 +6,15 @@ The policy is Talos' own: PCR 11 as some known key signed it (PolicyAuthorize), 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from luksctl.errors import LuksctlError, TpmReason, TpmRejected, TpmUnavailable
+from luksctl.errors import LuksctlError, TokenInvalid, TpmReason, TpmRejected, TpmUnavailable
 from luksctl.hints import Final, Protocol, final
 from luksctl.model.config import ConfiguredKey, TpmKey, TpmPolicy
 from luksctl.model.ports import MadeKey
+from luksctl.model.sealing import Vouching
 from luksctl.providers.secure_boot import EFIVARS, read_secure_boot
 from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.providers.tpm_device import SEALED_BYTES, Sealed, Tpm, another_tpm
@@ -88,20 +90,34 @@ class TpmProvider:
         """Say that the TPM did its part."""
         return "the TPM unsealed the key in the token, and it does not open this slot: the token is of another slot"
 
-    def vouches(self) -> bool:
-        """Tell whether a known key signed what PCR 11 holds now, by the TPM's own check.
+    def vouching(self, key: ConfiguredKey, token: str | None) -> Vouching:
+        """Say what a key made now would be bound to, and whether the code that runs is vouched for.
 
-        TpmUnavailable and TpmRejected as `recover`; what fits nothing is no error here.
+        It is where Secure Boot is enforced and a known key signed what PCR 11 holds, by the TPM's own check. `policy`
+        and `was` stand for a policy in one TPM. Raises as `make`.
         """
-        policy = Policy(signed=True, bound=())
+        source = _tpm_key(key)
         with self._connection.use() as tpm:
-            try:
-                proofs = proofs_to_seal(policy, self._files.read(), _measured(tpm, policy))
-            except TpmRejected as error:
-                if error.reason in _NOT_VOUCHED:
-                    return False
-                raise
-            return any(_verifies(tpm, proof) for proof in proofs)
+            policy = self._policy_for(source)
+            proof = _first_verified(tpm, proofs_to_seal(policy, self._node(policy), _measured(tpm, policy)))
+            return Vouching(
+                policy=_state(proof.digest, tpm.srk_name()),
+                was=_state_of_token(token),
+                holds=read_secure_boot(self._efivars).enforced and self._is_signed(tpm),
+            )
+
+    def _is_signed(self, tpm: Tpm) -> bool:
+        policy = Policy(signed=True, bound=())
+        try:
+            proofs = proofs_to_seal(policy, self._node(policy), _measured(tpm, policy))
+        except TpmRejected as error:
+            if error.reason in _NOT_VOUCHED:
+                return False
+            raise
+        return any(_verifies(tpm, proof) for proof in proofs)
+
+    def _node(self, policy: Policy) -> SignedPolicy:
+        return self._files.read() if policy.signed else SignedPolicy()
 
     def _policy_for(self, source: TpmKey) -> Policy:
         bound = DEFAULT_PCRS if source.pcrs is None else tuple(sorted(set(source.pcrs)))
@@ -126,9 +142,7 @@ class TpmProvider:
             )
 
     def _sealed(self, tpm: Tpm, slot: int, policy: Policy, values: PcrValues) -> MadeKey:
-        node = self._files.read() if policy.signed else None
-        proofs = proofs_to_seal(policy, node or SignedPolicy(), values)
-        proof = _first_verified(tpm, proofs)
+        proof = _first_verified(tpm, proofs_to_seal(policy, self._node(policy), values))
         with Secret.random(SEALED_BYTES) as content:
             sealed = tpm.seal(content, proof.digest)
             with _unsealed_as_it_was(tpm, sealed, policy, values, proof) as again:
@@ -142,10 +156,9 @@ class TpmProvider:
         return MadeKey(made, write_token(token))
 
     def _unsealed(self, tpm: Tpm, token: TpmToken, values: PcrValues) -> Secret:
-        node = self._files.read() if token.policy.signed else SignedPolicy()
         past = None if self._sealed_pcrs is None else self._sealed_pcrs.recall(token.policy_hash)
         try:
-            proofs = proofs_to_unseal(token.policy, token.policy_hash, node, values, past)
+            proofs = proofs_to_unseal(token.policy, token.policy_hash, self._node(token.policy), values, past)
         except TpmRejected:
             # Another TPM explains more than another PCR.
             if tpm.srk_name() != token.srk_name:
@@ -190,6 +203,19 @@ def _unsealed_as_it_was(tpm: Tpm, sealed: Sealed, policy: Policy, values: PcrVal
         raise TpmUnavailable(
             "a PCR was extended while the key was unsealed", reason=TpmReason.BUSY, hint="luksctl retry tries again"
         ) from error
+
+
+def _state(policy_hash: bytes, srk_name: bytes) -> str:
+    """Return what stands for a policy in one TPM: another TPM makes another state, with the same PCRs, too."""
+    return hashlib.sha256(srk_name + policy_hash).hexdigest()
+
+
+def _state_of_token(text: str | None) -> str | None:
+    try:
+        token = read_token(text)
+    except TokenInvalid:
+        return None
+    return _state(token.policy_hash, token.srk_name)
 
 
 @contextmanager

@@ -126,6 +126,14 @@ class Machine:
         self.policy = TpmPolicy()
         self.noted: Noted | None = None
 
+    def set_secure_boot(self, secure_boot: int | None, setup_mode: int = 0) -> None:
+        """Have the firmware's variables say so; None: there is no such variable."""
+        self.efivars.mkdir(exist_ok=True)
+        for name, value in (("SecureBoot", secure_boot), ("SetupMode", setup_mode)):
+            if value is not None:
+                path = self.efivars / f"{name}-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+                path.write_bytes(b"\x06\0\0\0" + bytes([value]))
+
     def provider(self, connection: TpmConnection) -> TpmProvider:
         """Return the provider as the machine is configured."""
         return TpmProvider(

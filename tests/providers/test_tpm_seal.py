@@ -321,11 +321,7 @@ def test_secure_boot_is_asked_for_when_a_key_is_made(
 ) -> None:
     """And only then."""
     key = ConfiguredKey(4, TpmKey(check_secureboot_on_enroll=True))
-    machine.efivars.mkdir()
-    for name, value in (("SecureBoot", secure_boot), ("SetupMode", setup_mode)):
-        if value is not None:
-            path = machine.efivars / f"{name}-8be4df61-93ca-11d2-aa0d-00e098032b8c"
-            path.write_bytes(b"\x06\0\0\0" + bytes([value]))
+    machine.set_secure_boot(secure_boot, setup_mode)
     _, token = machine.make()
     machine.recover(token, key)
     if told is None:
@@ -372,21 +368,3 @@ def test_a_key_of_another_kind_is_a_mistake(machine: Machine) -> None:
     """The registry asks each provider for its own only."""
     with TpmConnection(machine.tpm.tcti) as connection, pytest.raises(TypeError, match="kms"):
         machine.provider(connection).make(VOLUME, ConfiguredKey(0, KmsKey("https://h:1")))
-
-
-def test_who_vouches_for_the_code(machine: Machine) -> None:
-    """A signature that holds for the present PCR 11, whatever the other PCRs are."""
-
-    def vouched() -> bool:
-        with TpmConnection(machine.tpm.tcti) as connection:
-            return machine.provider(connection).vouches()
-
-    boot(machine.tpm, firmware=NEW_FIRMWARE)
-    assert vouched()
-    boot(machine.tpm, image=NEXT_IMAGE)
-    assert not vouched()
-    boot(machine.tpm, image=None, phases=())
-    assert not vouched()
-    machine.files.remove()
-    boot(machine.tpm)
-    assert not vouched()
