@@ -10,6 +10,7 @@ from luksctl.cli.parser import Parser
 from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of, volumes_of
 from luksctl.errors import UsageError
+from luksctl.node.recovery import recovery_keys
 from luksctl.node.rotate import Rotated, rotate_all, rotate_slot
 from luksctl.secret import Secret
 
@@ -32,6 +33,7 @@ def run(arguments: Namespace, context: Context) -> int:
     """Rotate, and say which slots have new keys."""
     show = handing_out(arguments.recipient, context.console)
     if arguments.slot is None:
+        _expect_no_recipient(arguments)
         volumes = volumes_of(() if arguments.volume is None else (arguments.volume,))
         rotated = rotate_all(context.node(), volumes)
     elif arguments.volume is None:
@@ -40,9 +42,17 @@ def run(arguments: Namespace, context: Context) -> int:
         volume, slot = volume_of(arguments.volume), int(arguments.slot)
         what = f"New passphrase of slot {slot} of {volume}"
         node = context.node()
+        if arguments.recipient is not None and all(key.slot != slot for key in recovery_keys(node, volume)):
+            _expect_no_recipient(arguments)
         rotated = (rotate_slot(node, volume, slot, lambda: _ask(what, arguments.key_fd), show),)
     _say(rotated, context)
     return 0
+
+
+def _expect_no_recipient(arguments: Namespace) -> None:
+    """Refuse a recipient where no recovery key is handed out: whoever names one waits for a document."""
+    if arguments.recipient is not None:
+        raise UsageError("--recipient is for new recovery keys, and this makes none; nothing was changed")
 
 
 def _ask(what: str, descriptor: int | None) -> Secret:

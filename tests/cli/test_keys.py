@@ -12,6 +12,7 @@ from luksctl.errors import UsageError
 from tests.cli import terminals
 from tests.cli.desk import PASSPHRASE, Desk, encrypted
 from tests.cli.test_recovery_keys import FORM
+from tests.providers.operators import operator
 from tests.providers.stock import opens
 
 
@@ -79,3 +80,15 @@ def test_at_a_terminal_it_is_typed_twice(
         with pytest.raises(UsageError, match="differ"):
             _ask("New passphrase", None)
     assert b"correct" not in typist.whole_screen()
+
+
+@pytest.mark.parametrize("words", [("EPHEMERAL", "--slot", "0"), ("EPHEMERAL",), ()])
+def test_a_recipient_is_for_recovery_keys_alone(adopted: Desk, words: tuple[str, ...]) -> None:
+    """Who names one waits for a document that would not come; nobody is asked for a passphrase first."""
+    public = adopted.directory / "operator.pub"
+    public.write_bytes(operator("x25519").public_pem())
+    before = adopted.bytes_of("ephemeral", "state")
+    answer = adopted.run("--json", "keys", "rotate", *words, "--recipient", str(public))
+    assert answer.code == 64
+    assert "this makes none" in answer.json["cause"]
+    assert adopted.bytes_of("ephemeral", "state") == before
