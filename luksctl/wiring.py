@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 from luksctl.cryptsetup import blkid
 from luksctl.cryptsetup.headers import LuksHeaders
@@ -16,17 +16,27 @@ from luksctl.devices.find import Finder
 from luksctl.devices.system import RunningSystem
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import AmbiguousDevice, ConfigError, MetaError, Problem
-from luksctl.hints import TYPE_CHECKING
+from luksctl.hints import TYPE_CHECKING, final
 from luksctl.meta.store import AdvStore
-from luksctl.model.config import META, ByImage, ConfiguredKey, KeyKind, Settings, VolumeEncryption
+from luksctl.model.config import (
+    META,
+    ByImage,
+    ConfiguredKey,
+    EncryptionPolicy,
+    KeyKind,
+    Settings,
+    VolumeEncryption,
+)
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Missing
 from luksctl.model.ports import KeyProvider, Ports
 from luksctl.model.probe import Device, PartitionEntry
+from luksctl.model.sealing import Vouching
 from luksctl.model.step import Done
 from luksctl.node.node import Node, Paths
 from luksctl.providers.registry import Registry
 from luksctl.providers.static import StaticProvider
+from luksctl.value import replace
 
 if TYPE_CHECKING:
     from luksctl.cryptsetup.kdf_memory import KdfMemory
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
     from luksctl.node.finding import Surroundings
     from luksctl.node.salt import StateSalt
     from luksctl.providers.node_id import NodeIdProvider
+    from luksctl.providers.tpm_run import TpmRun
 
 DEFAULT_SETTINGS = Settings()
 
@@ -138,6 +149,52 @@ class LocatedMeta:
         return AdvStore(device.path, lock_path, lock_timeout_s=timeout_s)
 
 
+@final
+class Providers:
+    """Who serves a key by a policy; what a provider needs is loaded, read and opened when its first key comes.
+
+    META is asked for the UUID override only by nodeID keys, the config that rules only by kinds that have a policy.
+    """
+
+    def __init__(
+        self,
+        node_id: Callable[[], NodeIdProvider],
+        salts: Callable[[], StateSalt],
+        tpm: Callable[[], TpmRun],
+        policy: Callable[[], EncryptionPolicy],
+    ) -> None:
+        self._node_id = node_id
+        self._salts = salts
+        self._tpm = tpm
+        self._policy = policy
+
+    def provider(self, key: ConfiguredKey) -> KeyProvider:
+        """Return who makes and recovers `key`."""
+        providers: dict[KeyKind, KeyProvider] = {KeyKind.STATIC: StaticProvider()}
+        if key.kind is KeyKind.NODE_ID:
+            providers[KeyKind.NODE_ID] = self._node_id()
+        elif key.kind is KeyKind.TPM:
+            providers[KeyKind.TPM] = self._tpm().provider(self._policy().tpm)
+        return Registry(providers, self._salts)(key)
+
+    def vouching(self, key: ConfiguredKey, token: str | None) -> Vouching:
+        """Say of a tpm key what its provider would bind another one to; nothing is known of other kinds."""
+        return self._tpm().vouching(self._policy().tpm, key, token) if key.kind is KeyKind.TPM else Vouching()
+
+    def by_policy(self, ports: Ports, policy: EncryptionPolicy) -> Ports:
+        """Return `ports` with keys by `policy` instead; the TPM is one and the same.
+
+        Whoever was put in the place of these providers stays there.
+        """
+        other = Providers(self._node_id, self._salts, self._tpm, lambda: policy)
+        return replace(
+            ports,
+            provider=other.provider if ports.provider == self.provider else ports.provider,
+            vouching=other.vouching if ports.vouching == self.vouching else ports.vouching,
+            by_policy=other.by_policy,
+        )
+
+
 def _silent(text: str) -> None:
     """Say nothing: for those who show no progress."""
     del text
@@ -160,9 +217,11 @@ def build_node(
     bounds = KdfBounds(memory=partial(_kdf_memory, system, where))
     node: Node
     # The salt of keys that are locked to STATE is read when one is asked for, and by then there is a node.
-    provider = partial(_provider, node_id, lambda: _state_salt(node))
+    providers = Providers(
+        node_id, lambda: _state_salt(node), cache(partial(_tpm_run, tell)), lambda: _ruling_policy(node)
+    )
     headers = LuksHeaders(medium.read, bounds, lambda device: _keep_header(node, device))
-    ports = Ports(disks, headers, meta, provider)
+    ports = Ports(disks, headers, meta, providers.provider, providers.vouching, providers.by_policy)
     node = Node(settings, ports, system, where, announce, partial(_note_machine, meta, node_id), tell)
     return node
 
@@ -252,12 +311,17 @@ def _state_salt(node: Node) -> StateSalt:
     return StateSalt(lambda: state_directory(node), node.tell)
 
 
-def _provider(node_id: Callable[[], NodeIdProvider], salts: Callable[[], StateSalt], key: ConfiguredKey) -> KeyProvider:
-    """Return who serves `key`; META is asked for the UUID override only when a nodeID key needs it."""
-    providers: dict[KeyKind, KeyProvider] = {KeyKind.STATIC: StaticProvider()}
-    if key.kind is KeyKind.NODE_ID:
-        providers[KeyKind.NODE_ID] = node_id()
-    return Registry(providers, salts)(key)
+def _ruling_policy(node: Node) -> EncryptionPolicy:
+    from luksctl.node.config_view import config_view  # noqa: PLC0415  # whoever has a config at hand goes by that
+
+    ruling = config_view(node).ruling
+    return EncryptionPolicy() if ruling is None else ruling.policy
+
+
+def _tpm_run(tell: Callable[[str], None]) -> TpmRun:
+    from luksctl.providers.tpm_run import TpmRun  # noqa: PLC0415  # as a node without nodeID keys
+
+    return TpmRun(tell)
 
 
 def _note_machine(meta: LocatedMeta, node_id: Callable[[], NodeIdProvider]) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from luksctl.devices.disks import SystemDisks
-from luksctl.errors import ProviderUnavailable
+from luksctl.errors import ProviderUnavailable, TpmRejected
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import (
     CHEAPEST_KDF,
@@ -16,20 +16,28 @@ from luksctl.model.config import (
     STATE,
     ByImage,
     ConfiguredKey,
+    EncryptionPolicy,
     KdfCost,
     Settings,
     StaticKey,
+    TpmKey,
+    TpmPolicy,
     VolumeEncryption,
     VolumeSettings,
 )
 from luksctl.model.meta import TAG_UUID_OVERRIDE, MetaState
 from luksctl.model.observed import Ambiguous, Missing
-from luksctl.model.ports import HeaderFormat
+from luksctl.model.ports import HeaderFormat, KeyProvider
 from luksctl.model.probe import Device
+from luksctl.model.sealing import Vouching
 from luksctl.node.node import Node, Paths
+from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
+from luksctl.value import replace
 from luksctl.wiring import LocatedMeta, build_node
+from tests.providers.measured_boot import boot
+from tests.providers.swtpm import Swtpm
 
 
 class _Found:
@@ -118,3 +126,37 @@ def test_key_derivations_reserve_their_memory(tmp_path: Path) -> None:
         assert not lock.exists()
         node.ports.headers.add_keyslot(device, 1, key, volume_key, KdfCost(4, 2 * KIB, 1))
     assert lock.exists()
+
+
+def test_a_tpm_key_goes_by_the_policy_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One TPM for all, opened when it is needed; the policy of the wish counts, and without one that of the config."""
+    key = ConfiguredKey(0, TpmKey())
+    config = tmp_path / "machine.yaml"
+    config.write_text("apiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\ntpm: {publicKeys: [/from/the/config]}\n")
+    with Swtpm() as tpm:
+        boot(tpm)
+        monkeypatch.setattr("luksctl.providers.tpm_run.TpmConnection", lambda: TpmConnection(tpm.tcti))
+        ports = _node(tmp_path).ports
+        other = ports.under(EncryptionPolicy(tpm=TpmPolicy(literal_pcrs=True)))
+        made = other.provider(key).make(EPHEMERAL, key)
+        (candidate,) = ports.provider(key).recover(EPHEMERAL, key, made.token)
+        assert candidate == made.key
+        with pytest.raises(TpmRejected, match="/from/the/config: there is no such file"):
+            ports.provider(key).make(EPHEMERAL, key)
+        assert other.vouching(key, made.token).policy is not None
+        with pytest.raises(TpmRejected, match="/from/the/config"):
+            ports.vouching(key, made.token)
+        back = other.under(EncryptionPolicy(tpm=TpmPolicy(public_keys=("/from/elsewhere",))))
+        with pytest.raises(TpmRejected, match="/from/elsewhere"):
+            back.provider(key).make(EPHEMERAL, key)
+    assert ports.vouching(ConfiguredKey(1, StaticKey(Secret.take(b"pw"))), None) == Vouching()
+
+
+def test_a_provider_in_the_place_of_ours_stays_under_any_policy(tmp_path: Path) -> None:
+    """Whoever replaced it knows better."""
+    ours = _node(tmp_path).ports
+    assert replace(ours, provider=_no_provider).under(EncryptionPolicy()).provider is _no_provider
+
+
+def _no_provider(key: ConfiguredKey) -> KeyProvider:
+    raise AssertionError(key)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from luksctl.hints import Protocol
-from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
+from luksctl.model.config import ConfiguredKey, EncryptionPolicy, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
 from luksctl.model.header import HeaderCopies
 from luksctl.model.meta import MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
@@ -171,7 +171,8 @@ class MetaStore(Protocol):
 class Ports:
     """The world as reconcile sees it. `vouching` says of a key and its token what another one would be worth.
 
-    It raises ProviderUnavailable and KeyRejected as a provider does.
+    It raises ProviderUnavailable and KeyRejected as a provider does. Both go by the policy of the config that rules,
+    and in what `under` returns by another one.
     """
 
     disks: Disks
@@ -179,3 +180,8 @@ class Ports:
     meta: MetaStore
     provider: Callable[[ConfiguredKey], KeyProvider]
     vouching: Callable[[ConfiguredKey, str | None], Vouching] = lambda _key, _token: Vouching()
+    by_policy: Callable[[Ports, EncryptionPolicy], Ports] = lambda ports, _policy: ports
+
+    def under(self, policy: EncryptionPolicy) -> Ports:
+        """Return the same world with keys made and recovered by `policy`."""
+        return self.by_policy(self, policy)

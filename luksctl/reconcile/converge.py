@@ -68,7 +68,7 @@ class Session:
     def __init__(self, desired: DesiredVolume, settings: VolumeSettings, ports: Ports, keyring: Keyring) -> None:
         self._desired = desired
         self._settings = settings
-        self._ports = ports
+        self._ports = ports.under(desired.policy)
         self._keyring = keyring
         self.sealed: tuple[Sealing, ...] = ()
 

@@ -87,7 +87,7 @@ class RecoverySession:
     def __init__(self, desired: DesiredVolume, settings: VolumeSettings, ports: Ports, keyring: Keyring) -> None:
         self._desired = desired
         self._settings = settings
-        self._ports = ports
+        self._ports = ports.under(desired.policy)
         self._keyring = keyring
 
     @property

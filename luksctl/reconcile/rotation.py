@@ -28,7 +28,7 @@ def rotate(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> It
         if not session.adopted:
             raise Refused("luksctl does not manage its keyslots", volume=volume, hint=f"luksctl adopt {volume}")
         planned = session.compare()
-        yield from Run(volume, ports, keyring, None, desired.encryption).take_all(planned.steps)
+        yield from Run(volume, ports.under(desired.policy), keyring, None, desired.encryption).take_all(planned.steps)
         # What is left to do now is what a sync would do: the keys that were made are not made once more.
         yield from Session(replace(desired, rotate=()), settings, ports, keyring).sync()
         old = [slot for slot in desired.rotate if not keyring.renewed(slot)]
