@@ -29,8 +29,6 @@ from luksctl.secret import Secret
 DEFAULT_PCRS: Final = (7,)
 _NOT_VOUCHED: Final = frozenset({TpmReason.NO_SIGNED_POLICY, TpmReason.NO_SIGNATURE, TpmReason.NOT_MEASURED})
 # What only a fresh key mends, once another one opened the volume.
-# The TPM that answered so is another one, or none any more: no PCR of it explains anything.
-_NOT_ABOUT_PCRS: Final = frozenset({TpmReason.SRK_CHANGED, TpmReason.NO_DEVICE, TpmReason.FAILED, TpmReason.SLOW})
 _FOR_A_FRESH_KEY: Final = frozenset({TpmReason.PCR_MISMATCH, TpmReason.SRK_CHANGED, TpmReason.DAMAGED})
 
 
@@ -198,7 +196,7 @@ def _unsealed_as_it_was(tpm: Tpm, sealed: Sealed, policy: Policy, values: PcrVal
     try:
         return tpm.unseal(sealed, policy, proof.approval)
     except (TpmRejected, TpmUnavailable) as error:
-        if error.reason in _NOT_ABOUT_PCRS or tpm.pcr_values(policy.pcrs) == values:
+        if error.reason is TpmReason.SRK_CHANGED or tpm.pcr_values(policy.pcrs) == values:
             raise
         raise TpmUnavailable(
             "a PCR was extended while the key was unsealed", reason=TpmReason.BUSY, hint="luksctl retry tries again"

@@ -92,6 +92,11 @@ class Swtpm:
         self.power_off()
         self.power_on()
 
+    @property
+    def is_off(self) -> bool:
+        """Tell whether nobody turned it on again."""
+        return self._process is None
+
     def freeze(self) -> None:
         """Make it hang until `thaw`."""
         assert self._process is not None
