@@ -36,8 +36,10 @@ PACKAGES = (
     "procps",
     "iproute2",
     "libtss2-esys-3.0.2-0",
+    "libtss2-fapi1",
     "libtss2-mu0",
     "libtss2-rc0",
+    "libtss2-tctildr0",
     "libtss2-tcti-device0",
 )
 KERNEL = "linux-image-cloud-amd64"
