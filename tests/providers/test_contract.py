@@ -10,13 +10,18 @@ from dataclasses import dataclass
 import pytest
 
 from luksctl.errors import KeyRejected, LuksctlError, ProviderUnavailable, TokenInvalid
-from luksctl.model.config import ConfiguredKey, KmsKey, NodeIdKey, StaticKey
+from luksctl.model.config import ConfiguredKey, KmsKey, NodeIdKey, StaticKey, TpmKey, TpmPolicy
 from luksctl.model.ports import KeyProvider, MadeKey
+from luksctl.providers.deadline import Deadline, PunctualProvider
 from luksctl.providers.node_id import NodeIdProvider
 from luksctl.providers.salted import SaltedProvider
 from luksctl.providers.static import StaticProvider
+from luksctl.providers.tpm import TpmProvider
+from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.secret import Secret
 from tests.marker import MARKER, shown_in
+from tests.providers.measured_boot import boot
+from tests.providers.swtpm import Swtpm
 
 UUID = "4c4c4544-0042-3510-8051-b4c04f4e5731"
 SALT = b"a marker in a salt\nof 32 bytes.."
@@ -56,14 +61,46 @@ class Salt:
     existing_or_new = existing
 
 
+class MeasuredMachine:
+    """The tpm provider on one software TPM that is started when it is first needed, and stopped with the module."""
+
+    def __init__(self) -> None:
+        self._running: Swtpm | None = None
+
+    def __call__(self) -> KeyProvider:
+        """Return a provider with a connection of its own."""
+        if self._running is None:
+            self._running = Swtpm()
+            boot(self._running)
+        self._connection.close()
+        self._connection = TpmConnection(self._running.tcti)
+        return TpmProvider(self._connection, TpmPolicy(literal_pcrs=True))
+
+    _connection = TpmConnection()
+
+    def stop(self) -> None:
+        """Stop the TPM, if it was started."""
+        self._connection.close()
+        if self._running is not None:
+            self._running.__exit__(None, None, None)
+
+
+TPM = MeasuredMachine()
+DEADLINE = Deadline("the TPM")
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One provider with a key of its kind; `tokens` says whether it needs one; `secrets` are never to be seen."""
+    """One provider with a key of its kind; `tokens` says whether it needs one, `fresh` whether each key is another one.
+
+    `secrets` are never to be seen.
+    """
 
     provider: Callable[[], KeyProvider]
     key: ConfiguredKey
     tokens: bool
     secrets: tuple[bytes, ...]
+    fresh: bool = False
 
 
 CASES = {
@@ -102,8 +139,23 @@ CASES = {
         True,
         (MARKER, SALT),
     ),
+    "tpm": Case(TPM, ConfiguredKey(6, TpmKey()), True, (), fresh=True),
+    "tpm, in time": Case(lambda: PunctualProvider(TPM(), DEADLINE), ConfiguredKey(6, TpmKey()), True, (), fresh=True),
+    "tpm, locked": Case(
+        lambda: SaltedProvider(TPM(), Salt()),
+        ConfiguredKey(6, TpmKey(), lock_to_state=True),
+        True,
+        (SALT,),
+        fresh=True,
+    ),
     "a fake with tokens": Case(SealingProvider, ConfiguredKey(5, KmsKey("h")), True, (MARKER,)),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _stopped_tpm() -> Iterator[None]:
+    yield
+    TPM.stop()
 
 
 @pytest.fixture(params=list(CASES.values()), ids=list(CASES))
@@ -141,11 +193,13 @@ def test_candidates_are_fresh_secrets_that_differ(case: Case) -> None:
 
 
 def test_a_key_that_was_made_is_the_callers(case: Case) -> None:
-    """Closing it does not take it from the provider or the config."""
+    """Closing it does not take it from the provider or the config; a kind that is fresh each time gives another one."""
     provider = case.provider()
-    with provider.make("EPHEMERAL", case.key).key as first:
+    made = provider.make("EPHEMERAL", case.key)
+    with made.key as first:
         expected = content(first)
-    assert content(provider.make("EPHEMERAL", case.key).key) == expected
+    assert (content(provider.make("EPHEMERAL", case.key).key) != expected) == case.fresh
+    assert content(next(iter(provider.recover("EPHEMERAL", case.key, made.token)))) == expected
 
 
 def test_a_token_that_is_not_its_own_is_told_apart(case: Case) -> None:
