@@ -58,7 +58,7 @@ def add_by_hand(directory: Path, slot: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("name", "slot"), sampled([(name, slot) for name in BOOTS for slot in (1, 29, 30)], 5))
+@pytest.mark.parametrize(("name", "slot"), sampled([(name, slot) for name in BOOTS for slot in (1, 29, 30)], 7))
 def test_a_slot_added_with_the_stock_tool_at_any_point_stays(name: str, slot: int, tmp_path: Path) -> None:
     """Also where it takes the number that the run is about to use; once it is removed, all is as it must be."""
     directory, kept = tmp_path / "node", tmp_path / "kept"

@@ -14,7 +14,7 @@ from tests.sampling import everything, sampled
 SAMPLED = 1
 
 
-@pytest.mark.parametrize("name", sampled(list(KILLED), 3, salt="killed"))
+@pytest.mark.parametrize("name", sampled(list(KILLED), 4, salt="killed"))
 def test_the_next_boot_ends_well_after_a_kill_anywhere(name: str, tmp_path: Path) -> None:
     """Before the first step, after any, and before each write, sync or rename of ours."""
     directory, kept = tmp_path / "node", tmp_path / "kept"
