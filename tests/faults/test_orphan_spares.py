@@ -16,7 +16,6 @@ from tests.reconcile.rotations import OLD, boot, following
 from tests.reconcile.stage import header_of, stock_opens
 from tests.sampling import sampled
 
-
 # What the slot held before, and whose token was never written: the spare's (1), or that of the slot itself (2).
 CUTS = {"rotated, spare": (ONE, 1), "rotated, slot": (ONE, 2), "typed, spare": (TYPED, 1), "typed, slot": (TYPED, 2)}
 
