@@ -67,8 +67,7 @@ def test_the_first_config_by_hand(machine: Callable[[MachineSpec], Machine], dis
     waits_without_touching_anything(stage)
     log = takes_its_first_config(stage)
     takes_it_again_after_a_cut(stage, log, tmp_path / "torn.img")
-    node.cut_power()
-    keeps_it_after_a_cut(machine, disk, log)
+    keeps_it_after_a_cut(stage, log, tmp_path / "survivor.img")
 
 
 def waits_without_touching_anything(stage: Stage) -> None:
@@ -111,13 +110,12 @@ def takes_it_again_after_a_cut(stage: Stage, log: WriteLog, image: Path) -> None
     assert_applied(stage)
 
 
-def keeps_it_after_a_cut(machine: Callable[[MachineSpec], Machine], disk: Disk, log: WriteLog) -> None:
+def keeps_it_after_a_cut(stage: Stage, log: WriteLog, image: Path) -> None:
     """Check the boot after a cut right after success was told, on a drive that lost all it was not told to flush."""
-    told = len(log.entries)
-    survivor = Disk(replay(disk.base_path, log, told, disk.path, lost=log.unflushed(told)))
-    node = machine(node_spec(MachineSpec(disks=(survivor,)), None))
-    assert node.start() == "running"
-    assert_applied(Stage(node, survivor))
+    node, told = stage.machine, len(log.entries)
+    stage.show(replay(stage.disk.base_path, log, told, image, lost=log.unflushed(told)))
+    assert stage.boot().status == 0
+    assert_applied(stage)
     assert report(node, "STATE")["config_source"] == "META tag 9"
     assert report(node, "EPHEMERAL")["config_source"] == "/system/state/config.yaml"
     assert node.run("test", "-e", CONFIG_PATH).status != 0
