@@ -197,6 +197,7 @@ class TpmReason(StrEnum):
     NOT_SECURE_BOOT = "notSecureBoot"
     NO_SIGNED_POLICY = "noSignedPolicy"
     NO_SIGNATURE = "noSignature"
+    PHASE_OVER = "phaseOver"
     KEY_UNKNOWN = "signingKeyUnknown"
     PCR_MISMATCH = "pcrMismatch"
     SRK_CHANGED = "srkChanged"

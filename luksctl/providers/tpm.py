@@ -18,6 +18,7 @@ from luksctl.model.sealing import Vouching
 from luksctl.providers.secure_boot import EFIVARS, read_secure_boot
 from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.providers.tpm_device import SEALED_BYTES, Sealed, Tpm, another_tpm
+from luksctl.providers.tpm_eventlog import EVENT_LOG
 from luksctl.providers.tpm_files import DIRECTORIES, PolicyFiles
 from luksctl.providers.tpm_judge import Proof, expect_measured, proofs_to_seal, proofs_to_unseal
 from luksctl.providers.tpm_policy import SIGNED_PCR, PcrValues, Policy
@@ -27,7 +28,9 @@ from luksctl.providers.tpm_token import TpmToken, read_token, write_token
 from luksctl.secret import Secret
 
 DEFAULT_PCRS: Final = (7,)
-_NOT_VOUCHED: Final = frozenset({TpmReason.NO_SIGNED_POLICY, TpmReason.NO_SIGNATURE, TpmReason.NOT_MEASURED})
+_NOT_VOUCHED: Final = frozenset(
+    {TpmReason.NO_SIGNED_POLICY, TpmReason.NO_SIGNATURE, TpmReason.PHASE_OVER, TpmReason.NOT_MEASURED}
+)
 # What only a fresh key mends, once another one opened the volume.
 _FOR_A_FRESH_KEY: Final = frozenset({TpmReason.PCR_MISMATCH, TpmReason.SRK_CHANGED, TpmReason.DAMAGED})
 
@@ -57,11 +60,12 @@ class TpmProvider:
         *,
         directories: tuple[str, ...] = DIRECTORIES,
         efivars: str = EFIVARS,
+        event_log: str = EVENT_LOG,
         sealed_pcrs: SealedPcrs | None = None,
     ) -> None:
         self._connection = connection
         self._policy = policy or TpmPolicy()
-        self._files = PolicyFiles(self._policy.public_keys, self._policy.signatures, directories)
+        self._files = PolicyFiles(self._policy.public_keys, self._policy.signatures, directories, event_log)
         self._efivars = efivars
         self._sealed_pcrs = sealed_pcrs
 
@@ -85,8 +89,8 @@ class TpmProvider:
                     return iter((base64_text(content),))
 
     def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:  # noqa: ARG002
-        """Say that the TPM did its part."""
-        return "the TPM unsealed the key in the token, and it does not open this slot: the token is of another slot"
+        """Return None: a key that was unsealed says nothing about why it does not fit."""
+        return None
 
     def vouching(self, key: ConfiguredKey, token: str | None) -> Vouching:
         """Say what a key made now would be bound to, and whether the code that runs is vouched for.

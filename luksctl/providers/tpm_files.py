@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from luksctl.hints import Final
+from luksctl.providers.tpm_eventlog import EVENT_LOG
 from luksctl.providers.tpm_signatures import PcrKey, PcrSignature, SignedPolicy, read_public_keys, read_signatures
 from luksctl.value import frozen
 
@@ -23,6 +24,7 @@ class PolicyFiles:
     public_keys: tuple[str, ...] = ()
     signatures: tuple[str, ...] = ()
     directories: tuple[str, ...] = DIRECTORIES
+    event_log: str = EVENT_LOG
 
     def read(self) -> SignedPolicy:
         """Return what the files hold; one that is missing counts as a problem only where it was named."""
@@ -40,7 +42,7 @@ class PolicyFiles:
                 signatures |= dict.fromkeys(read_signatures(content))
             except ValueError as error:
                 problems.append(f"{path}: {error}")
-        return SignedPolicy(tuple(keys.values()), tuple(signatures), tuple(problems))
+        return SignedPolicy(tuple(keys.values()), tuple(signatures), tuple(problems), self.event_log)
 
     def places(self) -> str:
         """Return where is looked for public keys, for a message."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from luksctl.errors import PcrChange, TpmReason, TpmRejected
 from luksctl.hints import Final
 from luksctl.providers.tpm_device import Approval
+from luksctl.providers.tpm_eventlog import read_measured
 from luksctl.providers.tpm_phases import find_phase
 from luksctl.providers.tpm_policy import SIGNED_PCR, PcrValues, Policy, policy_digest
 from luksctl.providers.tpm_signatures import PcrKey, SignedPolicy
@@ -14,6 +15,7 @@ _UNMEASURED: Final = (bytes(32), b"\xff" * 32)
 _BOOT_SIGNED: Final = (
     "boot an image that was signed with that key; a TPM key opens before the phases after its own begin"
 )
+_NEXT_BOOT: Final = "nothing is wrong: tpm keys are made and opened early in the boot, and the next one does it"
 
 
 @frozen
@@ -94,16 +96,20 @@ def _approved(policy: Policy, keys: tuple[PcrKey, ...], node: SignedPolicy, valu
     if proofs:
         return proofs
     signed = [entry.digest for key in keys for entry in node.signatures_of(key)]
+    change = PcrChange(SIGNED_PCR, values[SIGNED_PCR].hex())
     if not node.signatures:
         told = "no signature was found at all"
     elif not signed:
         told = "what was found is signed by other keys only"
     else:
-        told = str(find_phase(values[SIGNED_PCR], signed))
+        phase = find_phase(values[SIGNED_PCR], signed, read_measured(SIGNED_PCR, node.event_log))
+        if phase.over:
+            raise TpmRejected(str(phase), reason=TpmReason.PHASE_OVER, pcrs=(change,), hint=_NEXT_BOOT)
+        told = str(phase)
     raise TpmRejected(
         f"no signature fits what PCR {SIGNED_PCR} holds: {told}" + _problems(node),
         reason=TpmReason.NO_SIGNATURE,
-        pcrs=(PcrChange(SIGNED_PCR, values[SIGNED_PCR].hex()),),
+        pcrs=(change,),
         hint=_BOOT_SIGNED,
     )
 

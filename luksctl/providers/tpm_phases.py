@@ -19,37 +19,76 @@ _TALOS: Final = ("enter-initrd", "leave-initrd", "enter-machined", "start-the-wo
 _RESET: Final = bytes(32)
 
 
+Words = tuple[str, ...]
+
+
 @frozen
 class Phase:
-    """What is known: `image` is False where none was measured, `ahead` has the words that lead to a signed value."""
+    """What is known: `image` is False where none was measured; `passed`: the words so far, None where not known.
+
+    `ahead` are the ways from here to a signed value, and `signed` the phases that are signed for this very image.
+    """
 
     image: bool | None
-    passed: tuple[str, ...] = ()
-    ahead: tuple[tuple[str, ...], ...] = ()
+    passed: Words | None = None
+    ahead: tuple[Words, ...] = ()
+    signed: tuple[Words, ...] = ()
+
+    @property
+    def over(self) -> bool:
+        """Tell whether this image was signed, and the boot is past what was: only the next boot comes there again."""
+        return self.passed is not None and bool(self.signed) and not self.ahead
 
     def __str__(self) -> str:
         if self.image is False:
             after = f", only the phases up to {self.passed[-1]}" if self.passed else ""
             return f"no unified kernel image was measured into PCR {SIGNED_PCR}{after}"
+        if self.signed and self.passed is not None:
+            place = "past" if self.over else "before"
+            return (
+                f"the boot is {place} what was signed: PCR {SIGNED_PCR} is {_after(self.passed)}, and signed is it "
+                + (" or ".join(_after(words) for words in self.signed))
+            )
+        if self.signed:
+            signed = " or ".join(_after(words) for words in self.signed)
+            return f"PCR {SIGNED_PCR} was extended with something that is no phase, and signed is it {signed}"
         if self.ahead:
             ways = " or ".join(" and ".join(words) for words in self.ahead)
             return f"PCR {SIGNED_PCR} is before the phase {self.ahead[0][0]}, and what is signed comes after {ways}"
+        if self.image:
+            return "the image that was booted is not signed for any phase"
         return (
             f"PCR {SIGNED_PCR} is neither at nor before any signed phase: the boot is past them, "
             "or another image was booted"
         )
 
 
-def find_phase(now: bytes, signed: Iterable[bytes]) -> Phase:
-    """Return what PCR 11 holding `now` says about itself; `signed` are the policy digests that known keys signed."""
+def find_phase(now: bytes, signed: Iterable[bytes], image: bytes | None = None) -> Phase:
+    """Return what PCR 11 holding `now` says about itself.
+
+    `signed` are the policy digests that known keys signed, `image` is what PCR 11 held before the first phase, where
+    a log tells.
+    """
     for words in _runs():
         if words[0] == _SYSTEMD[0] and extended(_RESET, words) == now:
             return Phase(image=False, passed=words)
     if now == _RESET:
         return Phase(image=False)
     wanted = frozenset(signed)
-    ahead = [words for words in _runs() if pcr_policy({SIGNED_PCR: extended(now, words)}, (SIGNED_PCR,)) in wanted]
-    return Phase(True if ahead else None, ahead=tuple(ahead))
+    ahead = tuple(words for words in _runs() if _policy(now, words) in wanted)
+    if image is None:
+        return Phase(True if ahead else None, ahead=ahead)
+    every = ((), *_runs())
+    passed = next((words for words in every if extended(image, words) == now), None)
+    return Phase(True, passed, ahead, tuple(words for words in every if _policy(image, words) in wanted))
+
+
+def _policy(value: bytes, words: Words) -> bytes:
+    return pcr_policy({SIGNED_PCR: extended(value, words)}, (SIGNED_PCR,))
+
+
+def _after(words: Words) -> str:
+    return f"after {words[-1]}" if words else "before all phases"
 
 
 def extended(value: bytes, words: Iterable[str]) -> bytes:
@@ -59,7 +98,7 @@ def extended(value: bytes, words: Iterable[str]) -> bytes:
     return value
 
 
-def _runs() -> Iterator[tuple[str, ...]]:
+def _runs() -> Iterator[Words]:
     """Yield every run of phases that follow one another, each once, shortest first."""
     runs = {
         words[start:end]: None

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 
 from luksctl.hints import Any, Final
+from luksctl.providers.tpm_eventlog import EVENT_LOG
 from luksctl.providers.tpm_policy import SIGNED_PCR, PcrValues, pcr_policy
 from luksctl.providers.tpm_public import name_of, rsa_public
 from luksctl.value import frozen
@@ -50,11 +51,15 @@ class PcrSignature:
 
 @frozen
 class SignedPolicy:
-    """All keys and signatures of this node, in the order of the files; `problems` are files that do not serve."""
+    """All keys and signatures of this node, in the order of the files; `problems` are files that do not serve.
+
+    `event_log` is where firmware noted what it measured.
+    """
 
     keys: tuple[PcrKey, ...] = ()
     signatures: tuple[PcrSignature, ...] = ()
     problems: tuple[str, ...] = ()
+    event_log: str = EVENT_LOG
 
     def approvals(self, key: PcrKey, values: PcrValues) -> Iterator[PcrSignature]:
         """Yield the signatures of `key` for what PCR 11 holds in `values`."""

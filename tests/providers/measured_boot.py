@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -71,6 +72,18 @@ def extend(tpm: Swtpm, pcr: int, *events: bytes) -> None:
             esys.pcr_extend(tpm2_pytss.ESYS_TR(pcr), tpm2_pytss.TPML_DIGEST_VALUES([hashed]))
 
 
+def event_log(*events: tuple[int, int, bytes]) -> bytes:
+    """Return what firmware writes of events with these PCRs, types and contents, in two banks."""
+    banks = struct.pack("<IHHHH", 2, 0x0004, 20, 0x000B, 32)
+    first = b"Spec ID Event03\0" + bytes(4) + b"\0\2\0\2" + banks + b"\0"
+    log = struct.pack("<II20sI", 0, 3, bytes(20), len(first)) + first
+    for pcr, kind, content in events:
+        log += struct.pack("<III", pcr, kind, 2)
+        log += struct.pack("<H20s", 0x0004, hashlib.sha1(content, usedforsecurity=False).digest())
+        log += struct.pack("<H32sI", 0x000B, hashlib.sha256(content).digest(), len(content)) + content
+    return log
+
+
 def boot(tpm: Swtpm, *, firmware: bytes = FIRMWARE, image: bytes | None = IMAGE, phases: Iterable[str] = PHASE) -> None:
     """Turn the machine off and on, and measure what it boots."""
     tpm.restart()
@@ -123,6 +136,7 @@ class Machine:
         self.tpm = tpm
         self.files = Files(directory / "systemd")
         self.efivars = directory / "efivars"
+        self.event_log = directory / "binary_bios_measurements"
         self.policy = TpmPolicy()
         self.noted: Noted | None = None
 
@@ -141,6 +155,7 @@ class Machine:
             self.policy,
             directories=(str(self.files.directory),),
             efivars=str(self.efivars),
+            event_log=str(self.event_log),
             sealed_pcrs=self.noted,
         )
 

@@ -13,14 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luksctl.providers.tpm_files import DIRECTORIES, PUBLIC_KEY, SIGNATURE, PolicyFiles
-from luksctl.providers.tpm_phases import Phase, extended, find_phase
-from luksctl.providers.tpm_policy import pcr_policy
 from luksctl.providers.tpm_signatures import read_public_keys, read_signatures
 from tests.providers.measured_boot import Files, entry, image_value, pem, signing_key
 from tests.providers.test_tpm_token import JSON_VALUES
 
 VALUE = image_value(b"image")
-BASE = image_value(b"image", ())
 
 
 @pytest.fixture
@@ -149,55 +146,3 @@ def test_entries_of_other_banks_and_other_pcrs_are_passed_over() -> None:
     good = entry(signing_key(0), VALUE)
     others = {"sha1": [good], "sha384": [good], "sha256": [{**good, "pcrs": [11, 12]}, {**good, "sig": "A" * 800}]}
     assert read_signatures(json.dumps(others).encode()) == ()
-
-
-# ---- phases ---------------------------------------------------------------------------------------------------------
-
-
-def signed(*words: str) -> bytes:
-    """Return the policy that is signed for the image after these phases."""
-    return pcr_policy({11: extended(BASE, words)}, (11,))
-
-
-@pytest.mark.parametrize(
-    ("now", "digests", "phase", "told"),
-    [
-        (BASE, [signed("enter-initrd")], Phase(True, ahead=(("enter-initrd",),)), "before the phase enter-initrd"),
-        (
-            extended(BASE, ["enter-initrd", "leave-initrd"]),
-            [signed("enter-initrd", "leave-initrd", "sysinit", "ready")],
-            Phase(True, ahead=(("sysinit", "ready"),)),
-            "before the phase sysinit, and what is signed comes after sysinit and ready",
-        ),
-        (
-            extended(BASE, ["enter-initrd", "leave-initrd"]),
-            [signed("enter-initrd", "leave-initrd", "enter-machined")],
-            Phase(True, ahead=(("enter-machined",),)),
-            "before the phase enter-machined",
-        ),
-        (
-            BASE,
-            [signed("sysinit"), signed("sysinit", "ready")],
-            Phase(True, ahead=(("sysinit",), ("sysinit", "ready"))),
-            "comes after sysinit or sysinit and ready",
-        ),
-        (
-            extended(BASE, ["enter-initrd", "leave-initrd"]),
-            [signed("enter-initrd")],
-            Phase(None),
-            "the boot is past them",
-        ),
-        (BASE, [], Phase(None), "neither at nor before any signed phase"),
-        (bytes(32), [signed("enter-initrd")], Phase(False), "no unified kernel image was measured into PCR 11"),
-        (
-            extended(bytes(32), ["enter-initrd", "leave-initrd"]),
-            [signed("enter-initrd")],
-            Phase(False, passed=("enter-initrd", "leave-initrd")),
-            "only the phases up to leave-initrd",
-        ),
-    ],
-)
-def test_the_phase_as_far_as_it_can_be_known(now: bytes, digests: list[bytes], phase: Phase, told: str) -> None:
-    """What lies ahead is found by going on, and a boot without an image by starting from nothing."""
-    assert find_phase(now, digests) == phase
-    assert told in str(phase)
