@@ -18,8 +18,10 @@ from luksctl.model.config import (
     KdfCost,
     KmsKey,
     NodeIdKey,
+    Reseal,
     StaticKey,
     TpmKey,
+    TpmPolicy,
     VolumeEncryption,
 )
 from luksctl.secret import Secret
@@ -251,6 +253,7 @@ def test_policy_with_every_field() -> None:
         prune: true
         talosReadable: false
         filesystems: {EPHEMERAL: ext4}
+        tpm: {reseal: ask, publicKeys: [/etc/a.pem], signatures: [/etc/a.json, /etc/b.json]}
         """
     )
     assert config.policy == EncryptionPolicy(
@@ -259,6 +262,7 @@ def test_policy_with_every_field() -> None:
         prune=True,
         talos_readable=False,
         filesystems=((EPHEMERAL, Filesystem.EXT4),),
+        tpm=TpmPolicy(Reseal.ASK, public_keys=("/etc/a.pem",), signatures=("/etc/a.json", "/etc/b.json")),
     )
     assert config.policy.filesystem(STATE) is Filesystem.XFS
 
@@ -267,6 +271,7 @@ def test_policy_fields_left_out_keep_their_defaults() -> None:
     """An empty policy is the default policy, and a kdf with one field keeps the others."""
     head = "apiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\n"
     assert parse(head).policy == EncryptionPolicy()
+    assert parse(head + "tpm: {literalPCRs: true}\n").policy.tpm == TpmPolicy(Reseal.AUTO, literal_pcrs=True)
     assert parse(head + "kdf: {time: 9}\n").policy.kdf == KdfCost(9, DEFAULT_KDF.memory_kib, DEFAULT_KDF.threads)
 
 
