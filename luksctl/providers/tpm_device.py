@@ -140,15 +140,6 @@ class Tpm:
         """Raise TpmRejected unless the signature of `approval` is of its key."""
         self._ticket(approval)
 
-    def trial_digest(self, policy: Policy, approval: Approval | None) -> bytes:
-        """Return the policy digest as this TPM computes it from its present PCRs."""
-        with self._root() as (root, _), self._session(root, self._tss.TPM2_SE.TRIAL) as session:
-            if approval is not None:
-                self._authorize(session, approval, self._ticket(approval))
-            if policy.bound:
-                self._policy_pcr(session, policy.bound)
-            return bytes(self._call("read the policy", self._esys.policy_get_digest, session))
-
     def _unsealed(self, loaded: Any, session: Any) -> Secret:
         answer = self._call("unseal", self._esys.unseal, loaded, session1=session)
         with ExitStack() as undone:
