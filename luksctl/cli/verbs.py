@@ -133,6 +133,14 @@ VERBS: Final = (
         (2, 3, 9, 10, 11, 13),
     ),
     Verb(
+        "tpm",
+        Group.KEYS,
+        "tpm",
+        "whether the tpm keys will open at the next boot, with another image or other firmware",
+        "nothing; reads only, and unseals nothing",
+        (2, 3, 4, 5, 6, 9, 10),
+    ),
+    Verb(
         "unlock",
         Group.KEYS,
         "unlock",

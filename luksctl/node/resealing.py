@@ -1,7 +1,7 @@
 """What the node remembers of tpm keys that were sealed anew: `sealed-before.json` in STATE, and a file for this boot.
 
 So that none goes back and forth between two states of the machine by itself, and none is sealed anew twice in a boot.
-Neither file holds a secret. A key is sealed anew only while STATE is mounted, so the first one is always there to ask.
+Neither file holds a secret. A boot seals no key anew unless STATE is mounted, so the first one is there to be asked.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def with_resealing(node: Node, wanted: DesiredVolume, *, asked: bool) -> Desired
     volume = wanted.volume
     directory = state_directory(node)
     if directory is None:
-        return wanted
+        # Nothing is remembered without STATE, so nobody but a person may decide.
+        return replace(wanted, resealing=Resealing(asked=asked, done=True))
     try:
         entries = _read(directory)
     except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:

@@ -50,20 +50,25 @@ class TpmPreflight:
         self._foreseen = dict(foreseen or {})
 
     def forecast(self, token: str | None) -> Forecast:
-        """Say whether the key in `token` will open; TpmUnavailable and TpmRejected where the TPM cannot be asked."""
+        """Say whether the key in `token` will open; TpmUnavailable where the TPM cannot be asked."""
         try:
             read = read_token(token)
-        except TokenInvalid as error:
+            with self._connection.use() as tpm:
+                return self._forecast(tpm, read)
+        except (TokenInvalid, TpmRejected) as error:
             return Forecast(opens=False, because=error.cause)
-        with self._connection.use() as tpm:
-            tpm.check_bank()
-            if tpm.srk_name() != read.srk_name:
-                return Forecast(opens=False, because=another_tpm().cause)
-            values = {**tpm.pcr_values(read.policy.bound), **self._foreseen} if read.policy.bound else self._foreseen
-            if read.policy.signed:
-                return self._signed(tpm, read, values)
-            fits = policy_digest(read.policy, None, values) == read.policy_hash
-        return Forecast(opens=True, because=f"{_named(read)} will be as it was") if fits else _changed(read)
+
+    def _forecast(self, tpm: Tpm, token: TpmToken) -> Forecast:
+        tpm.check_bank()
+        if tpm.srk_name() != token.srk_name:
+            raise another_tpm()
+        now = tpm.pcr_values(token.policy.bound) if token.policy.bound else {}
+        values = {**now, **self._foreseen}
+        if token.policy.signed:
+            return self._signed(tpm, token, values)
+        if policy_digest(token.policy, None, values) != token.policy_hash:
+            return _changed(token)
+        return Forecast(opens=True, because=f"{_named(token)} will be as it was")
 
     def _signed(self, tpm: Tpm, token: TpmToken, values: PcrValues) -> Forecast:
         node = self._files.read()

@@ -1,0 +1,127 @@
+"""TPM keys by the command line: looked ahead for, lost, and sealed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pytest
+
+from luksctl.providers.tpm_connection import TpmConnection
+from tests.cli.desk import PASSPHRASE, Desk
+from tests.providers.measured_boot import extend
+from tests.providers.swtpm import Swtpm
+
+CONFIG = f"""\
+apiVersion: v1alpha1
+kind: VolumeConfig
+name: EPHEMERAL
+encryption:
+  provider: luks2
+  keys:
+    - {{slot: 0, tpm: {{}}}}
+    - {{slot: 1, static: {{passphrase: {PASSPHRASE}}}}}
+---
+apiVersion: luksctl/v1alpha1
+kind: EncryptionPolicy
+kdf: {{time: 4, memory: 32KiB, threads: 1}}
+tpm: {{literalPCRs: true, reseal: REPLACED}}
+"""
+
+
+@pytest.fixture
+def tpm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Swtpm]:
+    """Return the machine's TPM, after firmware measured something into PCR 7."""
+    with Swtpm() as found:
+        for module in ("luksctl.providers.tpm_run", "luksctl.node.tpm_preflight"):
+            monkeypatch.setattr(f"{module}.TpmConnection", partial(TpmConnection, found.tcti))
+        extend(found, 7, b"firmware")
+        yield found
+
+
+def with_tpm_key(desk: Desk, reseal: str = "auto") -> Desk:
+    """Return the machine with an EPHEMERAL of ours, whose slot 0 has a key in the TPM."""
+    desk.format("ephemeral", slots={1: PASSPHRASE})
+    desk.write_config(CONFIG.replace("REPLACED", reseal))
+    assert desk.run("adopt", "EPHEMERAL").code == 0
+    answer = desk.run("sync", "EPHEMERAL")
+    assert answer.code == 0, answer.err
+    return desk
+
+
+def test_preflight_says_which_slots_will_open(desk: Desk, tpm: Swtpm) -> None:
+    """Exit code 0 where all will, 5 where one will not; the same in JSON; no byte is written."""
+    with_tpm_key(desk)
+    before = desk.bytes_of("ephemeral", "meta")
+    will = desk.run("--json", "tpm", "preflight")
+    assert will.code == 0
+    because = "PCR 7 will be as it was"
+    assert will.json["slots"] == [{"volume": "EPHEMERAL", "slot": 0, "opens": True, "because": because}]
+    will_not = desk.run("tpm", "preflight", "EPHEMERAL", "--pcr", f"7={'ab' * 32}")
+    assert will_not.code == 5
+    assert "will not open" in will_not.out
+    tpm.power_off()
+    assert desk.run("tpm", "preflight").code == 6
+    assert desk.bytes_of("ephemeral", "meta") == before
+
+
+@pytest.mark.parametrize(
+    "given", ["7", "7=abcd", "x=" + "00" * 32, "24=" + "00" * 32, "-1=" + "00" * 32, "7=" + "0g" * 32]
+)
+def test_what_is_no_pcr_value(desk: Desk, given: str) -> None:
+    """It is quoted, and nothing is looked at."""
+    answer = desk.run("--json", "tpm", "preflight", f"--pcr={given}")
+    assert answer.code == 64
+    assert given in answer.json["cause"]
+
+
+def test_a_volume_without_tpm_keys_has_nothing_to_look_ahead_for(desk: Desk) -> None:
+    """Success would be misread."""
+    answer = desk.run("tpm", "preflight", "STATE")
+    assert answer.code == 3
+    assert "no tpm key is configured for STATE" in answer.err
+
+
+def test_a_sync_by_hand_is_somebodys_word(desk: Desk, tpm: Swtpm) -> None:
+    """The key is lost by new firmware; check says so, sync seals another one, and check is content."""
+    with_tpm_key(desk)
+    assert desk.run("check", "EPHEMERAL").code == 0
+    extend(tpm, 7, b"other firmware")
+    found = desk.run("check", "EPHEMERAL")
+    assert found.code == 5
+    assert "PCR 7 is " in found.out
+    synced = desk.run("sync", "EPHEMERAL")
+    assert synced.code == 0, synced.err
+    assert "slot 0: sealed anew, because changed since the key was sealed: PCR 7 is " in synced.err
+    assert desk.run("check", "EPHEMERAL").code == 0
+    assert desk.run("tpm", "preflight").code == 0
+
+
+def test_where_the_policy_asks_only_the_command_seals_anew(desk: Desk, tpm: Swtpm) -> None:
+    """It is named by what the sync says."""
+    with_tpm_key(desk, "ask")
+    extend(tpm, 7, b"other firmware")
+    refused = desk.run("sync", "EPHEMERAL")
+    assert refused.code == 5
+    assert "not sealed anew: the policy asks first (luksctl keys rotate EPHEMERAL --slot 0)" in refused.err
+    rotated = desk.run("keys", "rotate", "EPHEMERAL", "--slot", "0")
+    assert rotated.code == 0, rotated.err
+    assert desk.run("check", "EPHEMERAL").code == 0
+
+
+def test_a_recovery_key_serves_where_the_tpm_had_the_only_one(desk: Desk, tpm: Swtpm) -> None:
+    """Nothing configured opens any more; with the recovery key the sync goes on, and the TPM has a key again."""
+    with_tpm_key(desk)
+    desk.write_config(
+        CONFIG.replace("REPLACED", "auto").replace(f"    - {{slot: 1, static: {{passphrase: {PASSPHRASE}}}}}\n", "")
+    )
+    assert desk.run("sync", "EPHEMERAL").code == 0
+    key = desk.directory / "recovery-key"
+    key.write_text(desk.run("recovery", "add", "EPHEMERAL").out, encoding="ascii")
+    extend(tpm, 7, b"other firmware")
+    assert desk.run("sync", "EPHEMERAL").code in {4, 6}
+    with key.open("rb") as stream:
+        answer = desk.run("sync", "EPHEMERAL", "--recovery", "--key-fd", str(stream.fileno()))
+    assert answer.code == 0, answer.err
+    assert "sealed anew" in answer.err
+    assert desk.run("check", "EPHEMERAL").code == 0
