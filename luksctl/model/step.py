@@ -217,7 +217,10 @@ class RemoveKeyslot:
 
 @frozen
 class ForgetKeyslots:
-    """Take notes and announcements of slots that are gone out of the bookkeeping. Cut: done by the next run."""
+    """Take notes and announcements of slots that are gone out of the bookkeeping, and tokens that a cut left of them.
+
+    Cut: done by the next run.
+    """
 
     volume: str
     device: Device

@@ -160,9 +160,18 @@ class Inspector:
         return False
 
     def _recovers(self, slot: _Slot) -> bool:
-        """Tell whether the provider gives the key, or raise what it raises."""
-        for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):
-            candidate.close()
+        """Tell whether the provider gives the key, or raise what it raises.
+
+        Once the boot is past the phase that was signed nobody can ask before the next one, and nothing is wrong: the
+        token is the one that was noted.
+        """
+        try:
+            for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):
+                candidate.close()
+                return True
+        except TpmRejected as error:
+            if error.reason is not TpmReason.PHASE_OVER:
+                raise
             return True
         return False
 
@@ -202,3 +211,7 @@ class Inspector:
             return self._opens(key, spare, None if token is None else token.json)
         except TokenInvalid:
             return False  # cut before its token was written: nobody recovers its key any more
+        except TpmRejected as error:
+            if error.reason not in _LOST_FOR:
+                raise
+            return False  # the machine changed once more since the cut

@@ -66,6 +66,7 @@ class KeyslotSteps:
                 named = ", ".join(f"slot {slot}" for slot in noted)
                 return Done(step, named, skipped=None if noted else "none was proven")
             case ForgetKeyslots(_, device, slots, token):
+                self._remove_stray_tokens(device, slots)
                 self._books(device).forget(self._header(device), slots, token, self._removed)
             case DisownKeyslot(_, device, slot, token):
                 self._books(device).disown(self._header(device), slot, token)
@@ -140,6 +141,13 @@ class KeyslotSteps:
         self._removed.add(step.slot)
         self._remove_provider_token(step.device, self._header(step.device), step.slot)
         return Done(step, slot=step.slot)
+
+    def _remove_stray_tokens(self, device: Device, slots: tuple[int, ...]) -> None:
+        """Remove what a cut between a keyslot and its token left; whose it was, is known until it is forgotten."""
+        header = self._header(device)
+        for slot in slots:
+            if header.keyslot(slot) is None:
+                self._remove_provider_token(device, header, slot)
 
     def _remove_provider_token(self, device: Device, header: LuksHeader, slot: int) -> None:
         """Remove the token of a keyslot that is not there: it would be taken for that of the next key there."""

@@ -264,6 +264,7 @@ def test_power_may_go_at_every_write() -> None:
         assert header is not None
         assert {slot.number for slot in header.keyslots} == {0, 1}, cut
         assert sealed_states(world) == {UPDATED}, cut
+        assert [token.number for token in header.tokens if token.type == "talos-tpm2"] == [TPM_SLOT], cut
         books = unverified(header)
         assert books is not None
         assert books.underway == ()
@@ -283,3 +284,43 @@ def test_a_key_that_is_rejected_for_other_reasons_is_not_lost() -> None:
     world.machine.provider = lambda key: tpm if key.kind is KeyKind.TPM else FakeProviders.provider(world.machine, key)  # type: ignore[method-assign]
     assert "no signature" in refusal(world, following(WITH_STATIC, Resealing(asked=True)))
     assert issubclass(TpmRejected, KeyRejected)
+
+
+def test_a_phase_that_is_over_is_no_fault() -> None:
+    """A sync on a node that is up finds the token that was noted, and leaves it at that."""
+    world = TpmWorld()
+    world.converge(following(WITH_STATIC))
+    world.reboot()
+    tpm = _Tpm(world.machine)
+
+    def over(*_: object) -> Iterator[Secret]:
+        raise TpmRejected("the boot is past what was signed", reason=TpmReason.PHASE_OVER)
+
+    tpm.recover = over  # type: ignore[assignment, method-assign]  # one that says something else
+    world.machine.provider = lambda key: tpm if key.kind is KeyKind.TPM else FakeProviders.provider(world.machine, key)  # type: ignore[method-assign]
+    writes = len(world.power.writes)
+    world.converge(following(WITH_STATIC))
+    assert len(world.power.writes) == writes
+
+
+def test_the_machine_changes_again_after_a_cut() -> None:
+    """What the cut left of the second key is of no use any more, and does not stand in the way of the third."""
+    count = _writes_of_sealing_anew()
+    for cut in range(count):
+        world = updated(WITH_STATIC, vouched=True)
+        world.power.cut_at = cut
+        with pytest.raises(PowerCut):
+            world.converge(following(WITH_STATIC))
+        world.machine.state = "firmware 3"
+        world.reboot()
+        world.converge(following(WITH_STATIC))
+        assert sealed_states(world) == {"firmware 3"}, cut
+        header = world.medium.copies().best
+        assert header is not None
+        assert {slot.number for slot in header.keyslots} == {0, 1}, cut
+
+
+def _writes_of_sealing_anew() -> int:
+    world = updated(WITH_STATIC, vouched=True)
+    world.converge(following(WITH_STATIC))
+    return len(world.power.writes)
