@@ -23,6 +23,8 @@ from luksctl.errors import (
     LuksctlError,
     ProviderUnavailable,
     TokenInvalid,
+    TpmReason,
+    TpmRejected,
 )
 from luksctl.hints import Final
 from luksctl.model.config import ConfiguredKey, KeyKind
@@ -50,6 +52,11 @@ class Outcome(StrEnum):
     UNAVAILABLE = "provider unavailable"
     TOKEN_INVALID = "token invalid"  # noqa: S105  # a finding, no secret
     FAILED = "failed"  # the device or the library failed; says nothing about the key
+    NOT_NOW = "only early in a boot"  # the TPM gives it in a phase that is over: no fault, and no proof
+
+
+# What is no reason to alarm anybody.
+NO_FAULT: Final = frozenset({Outcome.WORKS, Outcome.NOT_NOW})
 
 
 @frozen
@@ -75,11 +82,14 @@ class VolumeCheck:
 
     @property
     def exit_code(self) -> int:
-        """Return 0, or the code of what is wrong: as a boot would end if no key works, 5 if only some do not."""
+        """Return 0, or the code of what is wrong: as a boot would end if no key works, 5 if only some do not.
+
+        A key that can only be asked for early in a boot is no fault; that boot looks at it.
+        """
         if self.problem is not None:
             return self.problem.exit_code
         outcomes = {key.outcome for key in self.keys}
-        if outcomes <= {Outcome.WORKS}:
+        if outcomes <= NO_FAULT:
             return WELL
         if Outcome.WORKS in outcomes:
             return Degraded.exit_code
@@ -208,19 +218,18 @@ def _failure(node: Node, volume: str, key: ConfiguredKey, found: Luks2) -> Luksc
 
 
 def _outcome(error: LuksctlError) -> Outcome:
-    match error:
-        case KdfOutOfBounds():
-            return Outcome.OUT_OF_BOUNDS
-        case KdfOutOfMemory():
-            return Outcome.OUT_OF_MEMORY
-        case KeyRejected():
-            return Outcome.REJECTED
-        case ProviderUnavailable():
-            return Outcome.UNAVAILABLE
-        case TokenInvalid():
-            return Outcome.TOKEN_INVALID
-        case _:
-            return Outcome.FAILED
+    if isinstance(error, TpmRejected) and error.reason is TpmReason.PHASE_OVER:
+        return Outcome.NOT_NOW
+    return next((outcome for kind, outcome in _OUTCOMES if isinstance(error, kind)), Outcome.FAILED)
+
+
+_OUTCOMES: Final[tuple[tuple[type[LuksctlError], Outcome], ...]] = (
+    (KdfOutOfBounds, Outcome.OUT_OF_BOUNDS),
+    (KdfOutOfMemory, Outcome.OUT_OF_MEMORY),
+    (KeyRejected, Outcome.REJECTED),
+    (ProviderUnavailable, Outcome.UNAVAILABLE),
+    (TokenInvalid, Outcome.TOKEN_INVALID),
+)
 
 
 # ---- what is remembered ---------------------------------------------------------------------------------------------

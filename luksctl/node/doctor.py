@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 
 from luksctl.devices.tables import TableLine
 from luksctl.devices.unit_states import UnitState
-from luksctl.errors import Degraded, DeviceError, Locked, LuksctlError, Maintenance
+from luksctl.errors import (
+    Degraded,
+    DeviceError,
+    Locked,
+    LuksctlError,
+    Maintenance,
+    TpmReason,
+    TpmRejected,
+)
 from luksctl.hints import Final
 from luksctl.model.config import ConfiguredKey, Filesystem
 from luksctl.model.observed import Luks2
@@ -149,7 +157,12 @@ def _of_provider(node: Node, volume: str, key: ConfiguredKey, found: Luks2) -> I
         candidate = next(provider.recover(volume, key, None if token is None else token.json), None)
         if candidate is not None:
             candidate.close()
-        explained, fix = provider.explain_rejection(volume, key), None
+        # Of a lock to STATE only a real try could tell; what is behind it may know something all the same.
+        behind = node.ports.provider(replace(key, lock_to_state=None))
+        explained, fix = behind.explain_rejection(volume, key), None
+    except TpmRejected as error:
+        # Early in a boot is when it can be asked for: no fault.
+        explained, fix = (None, None) if error.reason is TpmReason.PHASE_OVER else (error.cause, error.hint)
     except LuksctlError as error:
         explained, fix = error.cause, error.hint
     if explained is not None:

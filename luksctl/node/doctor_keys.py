@@ -9,7 +9,7 @@ from luksctl.hints import Final
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.observed import Luks2
-from luksctl.node.check import Outcome, cost_problem
+from luksctl.node.check import NO_FAULT, cost_problem
 from luksctl.node.checked import slot_digest, timestamp
 from luksctl.node.finding import Finding, NodeFacts, VolumeFacts, Weight
 from luksctl.reconcile.books import unverified
@@ -64,9 +64,9 @@ def tried_now(facts: NodeFacts, volume: VolumeFacts) -> Iterator[Finding]:
     if result is None:
         return
     explained = {key.key.slot for key in volume.keys if key.obstacles}
-    hopeless = not volume.is_up and all(key.outcome is not Outcome.WORKS for key in result.keys)
+    hopeless = not volume.is_up and all(key.outcome not in NO_FAULT for key in result.keys)
     for key in result.keys:
-        if key.outcome is not Outcome.WORKS and key.slot not in explained:
+        if key.outcome not in NO_FAULT and key.slot not in explained:
             what = f"slot {key.slot} ({key.kind}) was tried: {key.outcome}; {key.cause}"
             yield Finding(Weight.BROKEN if hopeless else Weight.RISK, what, key.hint, slot=key.slot)
     busy = result.problem
@@ -124,7 +124,7 @@ def not_proven_for_long(facts: NodeFacts, volume: VolumeFacts) -> Iterator[Findi
         entry, name = known.get(slot_digest(volume.header, key.key.slot)), _named(key.key)
         if entry is None:
             yield Finding(Weight.NOTE, f"{name} was never proven by a check", fix, slot=key.key.slot)
-        elif entry.outcome != Outcome.WORKS:
+        elif entry.outcome not in NO_FAULT:
             what = f"{name} did not open at the last check, {timestamp(entry.tried_s)}: {entry.outcome}"
             yield Finding(Weight.RISK, what, fix, slot=key.key.slot)
         elif entry.proven_s is not None and facts.now_s - entry.proven_s > STALE_AFTER_S:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from luksctl.cryptsetup.device import Device
 from luksctl.devices.locks import volume_lock
+from luksctl.errors import TpmReason, TpmRejected
 from luksctl.model.bookkeeping import Bookkeeping, Underway, encode
-from luksctl.model.config import EPHEMERAL, META, STATE, ConfiguredKey, Filesystem
+from luksctl.model.config import EPHEMERAL, META, STATE, ConfiguredKey, Filesystem, KeyKind
 from luksctl.node.check import KeyCheck, NodeCheck, Outcome, check, check_volume
 from luksctl.node.checked import FILE_NAME, read_checked
+from luksctl.providers.static import StaticProvider
+from luksctl.secret import Secret
 from tests.cryptsetup.forging import forge_json, overwrite
 from tests.marker import MARKER, shown_in
 from tests.node.image_node import ImageNode, document, static
@@ -119,6 +123,20 @@ def test_what_the_provider_says_is_told(node: ImageNode, state: str, outcome: Ou
     assert (key.outcome, result.exit_code) == (outcome, code)
     assert key.cause == said
     assert keys.left_open() <= 1  # the key that this test made
+
+
+def test_a_key_that_a_tpm_gives_only_early_in_a_boot_alarms_nobody(node: ImageNode) -> None:
+    """It was not proven, and that is no fault; what was proven before stays noted so."""
+
+    class Past(FakeProviders):
+        def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:
+            del volume, key, token
+            raise TpmRejected("the boot is past what was signed", reason=TpmReason.PHASE_OVER)
+
+    node.with_provider(lambda key: Past() if key.kind is KeyKind.TPM else StaticProvider())
+    node.configure(document(STATE, "slot: 0, tpm: {}", static(1, "second")))
+    result = _check(node)
+    assert (result.exit_code, _outcomes(result)) == (0, [Outcome.NOT_NOW, Outcome.WORKS])
 
 
 def test_a_key_area_that_was_overwritten_is_rejected(node: ImageNode) -> None:

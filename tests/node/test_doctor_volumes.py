@@ -9,11 +9,14 @@ import pytest
 from luksctl.devices.locks import volume_lock
 from luksctl.devices.tables import TableLine
 from luksctl.errors import Locked
-from luksctl.model.config import EPHEMERAL, STATE
+from luksctl.model.config import EPHEMERAL, STATE, KeyKind
 from luksctl.model.meta import TAG_UUID_OVERRIDE
 from luksctl.node.check import check
 from luksctl.node.finding import Weight
 from luksctl.node.report import failure_report, write_report
+from luksctl.providers.registry import Registry
+from luksctl.providers.static import StaticProvider
+from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import replace
 from luksctl.wiring import meta_store
@@ -191,3 +194,22 @@ def test_with_check_a_volume_in_use_by_another_run_is_a_note(closed: Bench) -> N
     with volume_lock(EPHEMERAL, timeout_s=0, directory=closed.at.paths.run_dir):
         found = closed.examine(EPHEMERAL, with_check=True)
     assert any("could not be tried to the end" in finding.what for finding in found.findings)
+
+
+class _Salts:
+    """A STATE with a salt."""
+
+    def existing(self) -> Secret:
+        return Secret.take(b"salt of 32 bytes, as STATE has it")
+
+    def existing_or_new(self) -> Secret:
+        return self.existing()
+
+
+def test_a_key_that_is_locked_to_state_is_no_obstacle_by_itself(closed: Bench) -> None:
+    """Only a real try could tell that it does not fit, and none was made."""
+    locked = f"{static(0, 'first')}, lockToState: true"
+    closed.at.configure(document(STATE, static(0, "first")), document(EPHEMERAL, locked))
+    closed.at.with_provider(Registry({KeyKind.STATIC: StaticProvider()}, _Salts))
+    found = closed.examine(EPHEMERAL).findings
+    assert not [finding for finding in found if finding.slot == 0 and finding.weight is not Weight.NOTE]
