@@ -18,6 +18,11 @@ ARGS ?=
 # Which measurements `make bench` takes: a pattern searched in their names; empty takes all.
 BENCH ?=
 
+# What takes a sample of its faults in make unit.
+fault_tests := tests/reconcile/test_real_sync.py tests/reconcile/test_sync_among_others.py \
+	tests/reconcile/test_provider_faults.py \
+	tests/faults/test_kills.py tests/faults/test_among_others.py tests/faults/test_orphan_spares.py
+
 bin := .venv/bin
 pytest := $(bin)/python -m pytest
 say := @printf '==> %s\n'
@@ -64,8 +69,8 @@ vm-test: venv vm-packages ## vm-tests/: stories in virtual machines, with dm-cry
 
 .PHONY: faults
 faults: venv vm-packages ## every power cut that make unit and vm-test take a sample of (SEED=… chooses which)
-	$(say) 'kills between steps, all of them'
-	@FAULTS=all $(pytest) tests/reconcile/test_real_sync.py tests/reconcile/test_sync_among_others.py -n $(JOBS) -o timeout=1200
+	$(say) 'kills, other programs in between, and failing providers, all of them'
+	@FAULTS=all $(pytest) $(fault_tests) -n $(JOBS) -o timeout=1200
 	$(say) 'power cuts at every write, on image files; the table goes into docs/reliability.md'
 	@$(bin)/python -m tests.faults
 	$(say) 'power cuts in virtual machines, all of them'
