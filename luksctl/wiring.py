@@ -218,7 +218,7 @@ def build_node(
     node: Node
     # The salt of keys that are locked to STATE is read when one is asked for, and by then there is a node.
     providers = Providers(
-        node_id, lambda: _state_salt(node), cache(partial(_tpm_run, tell)), lambda: _ruling_policy(node)
+        node_id, lambda: _state_salt(node), cache(lambda: _tpm_run(node)), lambda: _ruling_policy(node)
     )
     headers = LuksHeaders(medium.read, bounds, lambda device: _keep_header(node, device))
     ports = Ports(disks, headers, meta, providers.provider, providers.vouching, providers.by_policy)
@@ -318,10 +318,12 @@ def _ruling_policy(node: Node) -> EncryptionPolicy:
     return EncryptionPolicy() if ruling is None else ruling.policy
 
 
-def _tpm_run(tell: Callable[[str], None]) -> TpmRun:
-    from luksctl.providers.tpm_run import TpmRun  # noqa: PLC0415  # as a node without nodeID keys
+def _tpm_run(node: Node) -> TpmRun:
+    from luksctl.node.sealed_pcrs import StateSealedPcrs  # noqa: PLC0415  # as a node without nodeID keys
+    from luksctl.node.sources import state_directory  # noqa: PLC0415  # as above
+    from luksctl.providers.tpm_run import TpmRun  # noqa: PLC0415  # as above
 
-    return TpmRun(tell)
+    return TpmRun(node.tell, sealed_pcrs=StateSealedPcrs(lambda: state_directory(node), node.tell))
 
 
 def _note_machine(meta: LocatedMeta, node_id: Callable[[], NodeIdProvider]) -> None:

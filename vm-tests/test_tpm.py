@@ -109,6 +109,7 @@ def is_sealed_anew_when_told_to_after_new_firmware(stage: Stage) -> None:
     node = stage.machine
     tpm(node, "extend", "7", "firmware of another version")
     assert_opened_by_others(stage, "PCR 7 is ")
+    assert ", and was " in "\n".join(report(node, "EPHEMERAL")["notes"])
     node.check("luksctl", "keys", "rotate", "STATE", "--slot", "0")
     node.check("luksctl", "sync", "EPHEMERAL")
     opens_by_the_tpm_again(stage)

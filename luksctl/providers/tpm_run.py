@@ -10,26 +10,33 @@ from luksctl.model.config import ConfiguredKey, TpmPolicy
 from luksctl.model.ports import KeyProvider
 from luksctl.model.sealing import Vouching
 from luksctl.providers.deadline import DEFAULT_TIMEOUT_S, Deadline, PunctualProvider
-from luksctl.providers.tpm import TpmProvider
+from luksctl.providers.tpm import SealedPcrs, TpmProvider
 from luksctl.providers.tpm_connection import TpmConnection
 
 
 @final
 class TpmRun:
-    """Give providers of tpm keys that answer in time: TpmUnavailable, SLOW, where the TPM does not."""
+    """Give providers of tpm keys that answer in time: TpmUnavailable, SLOW, where the TPM does not.
+
+    `sealed_pcrs` remembers what the PCRs held when keys were sealed.
+    """
 
     def __init__(
         self,
         tell: Callable[[str], None] | None = None,
         connection: TpmConnection | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        *,
+        sealed_pcrs: SealedPcrs | None = None,
     ) -> None:
+        self._sealed_pcrs = sealed_pcrs
         self._connection = connection or TpmConnection()
         self._deadline = Deadline("the TPM", timeout_s, tell=tell, late=_slow)
 
     def provider(self, policy: TpmPolicy) -> KeyProvider:
         """Return who makes and recovers keys under `policy`."""
-        return PunctualProvider(TpmProvider(self._connection, policy), self._deadline)
+        provider = TpmProvider(self._connection, policy, sealed_pcrs=self._sealed_pcrs)
+        return PunctualProvider(provider, self._deadline)
 
     def vouching(self, policy: TpmPolicy, key: ConfiguredKey, token: str | None) -> Vouching:
         """Say of `key` under `policy` what TpmProvider says, in time."""
