@@ -30,11 +30,16 @@ STORY_TIMEOUT_S = 7200 if os.environ.get("FAULTS") == "all" else 900
 LONGEST = (
     "test_power_cuts",
     "test_rig_smoke",
+    "test_tpm",
     "test_locked_ephemeral",
     "test_maintenance",
-    "test_other_machine",
     "test_torn_meta",
+    "test_other_machine",
+    "test_state_config_wins",
+    "test_recovery",
+    "test_first_boot",
     "test_units",
+    "test_failing_mkfs",
 )
 SMOKE = "test_rig_smoke"
 MACHINES = pytest.StashKey[list[Machine]]()
