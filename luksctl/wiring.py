@@ -31,7 +31,7 @@ from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Missing
 from luksctl.model.ports import KeyProvider, Ports
 from luksctl.model.probe import Device, PartitionEntry
-from luksctl.model.sealing import Vouching
+from luksctl.model.sealing import Sealing, Vouching
 from luksctl.model.step import Done
 from luksctl.node.node import Node, Paths
 from luksctl.providers.registry import Registry
@@ -221,7 +221,15 @@ def build_node(
         node_id, lambda: _state_salt(node), cache(lambda: _tpm_run(node)), lambda: _ruling_policy(node)
     )
     headers = LuksHeaders(medium.read, bounds, lambda device: _keep_header(node, device))
-    ports = Ports(disks, headers, meta, providers.provider, providers.vouching, providers.by_policy)
+    ports = Ports(
+        disks,
+        headers,
+        meta,
+        providers.provider,
+        providers.vouching,
+        lambda volume, sealing: _remember(node, volume, sealing),
+        providers.by_policy,
+    )
     node = Node(settings, ports, system, where, announce, partial(_note_machine, meta, node_id), tell)
     return node
 
@@ -316,6 +324,12 @@ def _ruling_policy(node: Node) -> EncryptionPolicy:
 
     ruling = config_view(node).ruling
     return EncryptionPolicy() if ruling is None else ruling.policy
+
+
+def _remember(node: Node, volume: str, sealing: tuple[Sealing, ...]) -> None:
+    from luksctl.node.resealing import remember  # noqa: PLC0415  # few boots replace a lost key
+
+    remember(node, volume, sealing)
 
 
 def _tpm_run(node: Node) -> TpmRun:

@@ -65,7 +65,7 @@ def _run(words: list[str]) -> Report:
             return retry(build_node(read_settings(), announce, tell=_tell), volume)
         case [volume] if volume in (STATE, EPHEMERAL):
             node = build_node(read_settings(), announce, tell=_tell)
-            return open_volume(node, volume, boot_deadline(node))
+            return open_volume(node, volume, boot_deadline(node), booting=True)
         case _:
             raise UsageError(f"usage: luksctl-boot [--retry] {STATE}|{EPHEMERAL}")
 

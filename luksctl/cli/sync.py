@@ -15,7 +15,7 @@ from luksctl.cli.recovery import add_key_descriptor
 from luksctl.cli.recovery_prompt import ask_recovery_key
 from luksctl.cli.steps import described, slot_of, step_fields
 from luksctl.cli.volumes import volumes_of
-from luksctl.errors import Degraded, NotConverged
+from luksctl.errors import Degraded, NotConverged, UsageError
 from luksctl.node.sync import Synced, sync
 
 
@@ -29,6 +29,8 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: Namespace, context: Context) -> int:
     """Bring the keyslots in sync."""
+    if arguments.key_fd is not None and not arguments.recovery:
+        raise UsageError("--key-fd is for the recovery key", hint="luksctl sync --recovery --key-fd N")
     node, volumes = context.node(), volumes_of(arguments.volumes)
     if arguments.recovery:
         with ask_recovery_key(arguments.key_fd) as key:

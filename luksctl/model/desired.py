@@ -17,7 +17,7 @@ class DesiredVolume:
     are the key lists that the volume had before, newest first: they open it where a change is unfinished.
     `rotate` are slots whose keys are made anew, though what they hold is in sync. `expect_encrypted` is what
     `luksctl enable` recorded: a plain filesystem there is never mounted. `resealing` is what speaks for and against
-    sealing a lost tpm key anew in this run.
+    sealing a lost tpm key anew in this run. `booting`: a boot runs it, and every key should serve now.
     """
 
     volume: str
@@ -30,6 +30,7 @@ class DesiredVolume:
     fallback: tuple[VolumeEncryption, ...] = ()
     rotate: tuple[int, ...] = ()
     resealing: Resealing = Resealing()
+    booting: bool = False
 
     @property
     def mapped_name(self) -> str:

@@ -48,10 +48,10 @@ class KeyFinding:
 class Inspection:
     """All configured keys of one volume. `books` None: nobody adopted it, or its bookkeeping does not verify.
 
-    `opened` are the keys that opened a slot in this run before anything was compared.
+    `opener` is the key that opened the volume in this run: others may have been tried since, with what it opened.
     """
 
     books: Bookkeeping | None
     findings: tuple[KeyFinding, ...] = ()
     problem: str | None = None
-    opened: tuple[ConfiguredKey, ...] = ()
+    opener: ConfiguredKey | None = None

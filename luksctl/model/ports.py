@@ -14,7 +14,7 @@ from luksctl.model.header import HeaderCopies
 from luksctl.model.meta import MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
 from luksctl.model.probe import Device, Signature
-from luksctl.model.sealing import Vouching
+from luksctl.model.sealing import Sealing, Vouching
 from luksctl.secret import Secret
 from luksctl.value import frozen
 
@@ -172,7 +172,8 @@ class Ports:
     """The world as reconcile sees it. `vouching` says of a key and its token what another one would be worth.
 
     It raises ProviderUnavailable and KeyRejected as a provider does. Both go by the policy of the config that rules,
-    and in what `under` returns by another one.
+    and in what `under` returns by another one. `remember` is told which lost keys of a volume a run is about to
+    replace, before its first step; it raises DeviceError where that cannot be kept, and then nothing is replaced.
     """
 
     disks: Disks
@@ -180,6 +181,7 @@ class Ports:
     meta: MetaStore
     provider: Callable[[ConfiguredKey], KeyProvider]
     vouching: Callable[[ConfiguredKey, str | None], Vouching] = lambda _key, _token: Vouching()
+    remember: Callable[[str, tuple[Sealing, ...]], None] = lambda _volume, _sealing: None
     by_policy: Callable[[Ports, EncryptionPolicy], Ports] = lambda ports, _policy: ports
 
     def under(self, policy: EncryptionPolicy) -> Ports:

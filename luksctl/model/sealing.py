@@ -26,13 +26,13 @@ class Vouching:
 
 @frozen
 class Resealing:
-    """What this run knows. `asked`: a person runs it. `done`: a boot sealed a key of this volume anew already.
+    """What this run knows. `asked`: a person runs it. `barred` says why nothing is done unless somebody names the slot.
 
     `before` are pairs of a slot and a policy that the slot's key was bound to, and is not any more.
     """
 
     asked: bool = False
-    done: bool = False
+    barred: str | None = None
     before: tuple[tuple[int, str], ...] = ()
 
 
@@ -46,12 +46,13 @@ class Sealing:
 
 
 def objection(
-    policy: Reseal, known: Resealing, slot: int, vouching: Vouching, opened: tuple[ConfiguredKey, ...]
+    policy: Reseal, known: Resealing, slot: int, vouching: Vouching, opener: ConfiguredKey | None
 ) -> str | None:
-    """Say why the key of `slot` is not sealed anew by itself, or None; `opened` are the keys that opened the volume."""
+    """Say why the key of `slot` is not sealed anew by itself, or None; `opener` is the key that opened the volume."""
     always = (
         (policy is Reseal.NEVER, "the policy never does that by itself"),
         (policy is Reseal.ASK, "the policy asks first"),
+        (known.barred is not None, known.barred or ""),
         (vouching.policy is None, "nobody can say now what it would be bound to"),
         (
             (slot, vouching.policy) in known.before,
@@ -59,13 +60,12 @@ def objection(
         ),
     )
     unasked = (
-        (known.done, "that was done once in this boot"),
         (
             not vouching.holds,
             "nothing vouches for the code that runs: Secure Boot is off, or no signed PCR policy holds",
         ),
         (
-            all(key.kind is KeyKind.NODE_ID for key in opened),
+            opener is None or opener.kind is KeyKind.NODE_ID,
             "only a nodeID key opened the volume, and that key whoever has the machine has, too",
         ),
     )

@@ -22,7 +22,6 @@ from luksctl.node.opening import (
     await_meta,
     bring_up,
     knowing_seals,
-    note_sealed,
 )
 from luksctl.node.report import Report, failure_report, note_in_sync, read_report, write_report
 from luksctl.node.sources import (
@@ -44,11 +43,14 @@ _MAINTENANCE_HINT = "luksctl apply-config --insecure -f FILE"
 _STATE_MODE = 0o700
 
 
-def open_volume(node: Node, volume: str, deadline: Deadline) -> Report:
-    """Run the stage of `volume`, keep its report, and return it; raises the error that ended it."""
+def open_volume(node: Node, volume: str, deadline: Deadline, *, booting: bool = False) -> Report:
+    """Run the stage of `volume`, keep its report, and return it; raises the error that ended it.
+
+    `booting`: this is the boot's own run, in which every key should serve; later some may be asked for no more.
+    """
     stage = open_state if volume == STATE else open_ephemeral
     try:
-        report = stage(node, deadline)
+        report = stage(node, deadline, booting=booting)
     except LuksctlError as error:
         _keep_failure(node, volume, error)
         raise
@@ -89,17 +91,17 @@ def _as_opened(report: Report, before: Report | None) -> Report:
 # ---- stage one: STATE -----------------------------------------------------------------------------------------------
 
 
-def open_state(node: Node, deadline: Deadline) -> Report:
+def open_state(node: Node, deadline: Deadline, *, booting: bool = False) -> Report:
     """Open (or, at the very first boot, format) STATE with the outside config, else with META's tag 9.
 
     Raises Maintenance where there is no config anywhere and nothing on STATE, Locked where STATE does not open.
     """
     await_meta(node, deadline)
     await_device(node, STATE, deadline)
-    return until(node, deadline, lambda: _bring_up_state(node))
+    return until(node, deadline, lambda: _bring_up_state(node, booting=booting))
 
 
-def _bring_up_state(node: Node) -> Report:
+def _bring_up_state(node: Node, *, booting: bool) -> Report:
     try:
         wishes = _wishes_for_state(node)
     except (Locked, ConfigError):
@@ -108,7 +110,7 @@ def _bring_up_state(node: Node) -> Report:
         if opened is None:
             raise
         return opened
-    report = bring_up(node, wishes)
+    report = bring_up(node, tuple(replace(wish, desired=replace(wish.desired, booting=booting)) for wish in wishes))
     used = next(wish for wish in wishes if wish.source == report.config_source)
     if not report.in_sync:
         return report
@@ -178,27 +180,27 @@ def maintenance(node: Node, meta: MetaFacts) -> str | None:
 # ---- stage two: STATE's own config, then EPHEMERAL ------------------------------------------------------------------
 
 
-def open_ephemeral(node: Node, deadline: Deadline) -> Report:
+def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> Report:
     """Open (or format) EPHEMERAL by STATE's own config; from outside STATE a config may only open.
 
     Stores the outside config in a STATE that has none, and lets META's tag 9 follow STATE's own config.
     """
     earlier = () if (mounted := state_directory(node)) is None else previous_names(mounted)
-    config, notes, refusal = _effective_config(node)
+    config, notes, refusal = _effective_config(node, booting=booting)
     wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib(), format_refusal=refusal)
     await_device(node, EPHEMERAL, deadline)
     directory = state_directory(node)
     if refusal is None and directory is not None:
         wanted = replace(wanted, sync=True, fallback=earlier_keys(EPHEMERAL, config, previous_configs(directory)))
         wanted = knowing_seals(node, wanted)
-    wish = Wish(expecting(node.paths, wanted), config.source)
+    wish = Wish(expecting(node.paths, replace(wanted, booting=booting)), config.source)
     report = until(node, deadline, lambda: bring_up(node, (wish,)))
     if directory is not None and refusal is None and (report.in_sync or wanted.encryption is None):
         forget_previous(directory, earlier)
     return replace(report, notes=(*notes, *report.notes))
 
 
-def _effective_config(node: Node) -> tuple[MachineConfig, tuple[str, ...], str | None]:
+def _effective_config(node: Node, *, booting: bool) -> tuple[MachineConfig, tuple[str, ...], str | None]:
     """Return the config that rules, findings, and why it may not format (None: it may)."""
     directory = state_directory(node)
     if directory is None:
@@ -210,16 +212,16 @@ def _effective_config(node: Node) -> tuple[MachineConfig, tuple[str, ...], str |
         os.chmod(directory, _STATE_MODE)
     stored = stored_config(directory)
     if stored is None:
-        return _first_config(node, directory)
-    return stored, (*_ignored(node, stored), *follow_state(node, stored).findings), None
+        return _first_config(node, directory, booting=booting)
+    return stored, (*_ignored(node, stored), *follow_state(node, stored, booting=booting).findings), None
 
 
-def _first_config(node: Node, directory: str) -> tuple[MachineConfig, tuple[str, ...], str | None]:
+def _first_config(node: Node, directory: str, *, booting: bool) -> tuple[MachineConfig, tuple[str, ...], str | None]:
     """Store the outside config in a STATE that has none, unless none of its keys opens STATE: it is not this node's."""
     first = outside_config(node)
     if first is None:
         raise Maintenance("STATE holds no machine config, and none is at hand", volume=STATE, hint=_MAINTENANCE_HINT)
-    followed = follow_state(node, first)
+    followed = follow_state(node, first, booting=booting)
     if not followed.opens:
         notes = (f"{first.source} was not stored in STATE, which none of its keys opens", *followed.findings)
         return first, notes, "it is not STATE's own, so it may only open"
@@ -246,14 +248,14 @@ class Followed:
     findings: tuple[str, ...] = ()
 
 
-def follow_state(node: Node, config: MachineConfig) -> Followed:
+def follow_state(node: Node, config: MachineConfig, *, booting: bool = False) -> Followed:
     """Make STATE's keyslots, and META's tag 9 with them, follow STATE's own config; what fails comes back as a finding.
 
     Nothing is looked at again where the first stage of this boot opened STATE by the very same keys and found it in
     sync: one key derivation is all that a boot pays for STATE. META knows no policy, so one that bears on slots is
     looked at all the same.
     """
-    wanted = state_wish(node, config)
+    wanted = replace(state_wish(node, config), booting=booting)
     report = read_report(node, STATE)
     usual = not wanted.policy.prune and not wanted.policy.unfingerprinted
     if report is not None and report.in_sync and usual and in_meta(node, wanted):
@@ -268,7 +270,6 @@ def follow_state(node: Node, config: MachineConfig) -> Followed:
                 opens = True
             finally:
                 opens = opens or running.unlocked_by_config
-                note_sealed(node, running)
     except LuksctlError as error:
         return Followed(opens, (f"STATE does not follow the config: {error}",))
     note_in_sync(node, STATE, in_sync=True)

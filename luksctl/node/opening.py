@@ -124,24 +124,14 @@ def _keyslots(node: Node, running: Session, steps: list[Done], *, sync: bool) ->
             node.announce(done)
     except LuksctlError as error:
         return Keyslots(in_sync=False, problems=(error.cause, *_findings(steps)))
-    finally:
-        note_sealed(node, running)
     return Keyslots(in_sync=True)
-
-
-def note_sealed(node: Node, running: Session) -> None:
-    """Remember the lost tpm keys that the run set out to replace, if there are any."""
-    if running.sealed:
-        from luksctl.node import resealing  # noqa: PLC0415  # few boots replace any, and their start is timed
-
-        resealing.note_sealed(node, running.volume, running.sealed)
 
 
 def knowing_seals(node: Node, wanted: DesiredVolume, *, asked: bool = False) -> DesiredVolume:
     """Return the wish with what is known of its tpm keys, if it has any; `asked`: a person runs this."""
     if wanted.encryption is None or all(key.kind is not KeyKind.TPM for key in wanted.encryption.keys):
         return wanted
-    from luksctl.node.resealing import with_resealing  # noqa: PLC0415  # as above
+    from luksctl.node.resealing import with_resealing  # noqa: PLC0415  # other nodes do without, and a start is timed
 
     return with_resealing(node, wanted, asked=asked)
 

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 
+from luksctl.errors import DeviceError
 from luksctl.hints import Final
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.sealing import Resealing, Sealing
@@ -22,6 +23,8 @@ FILE_NAME: Final = "sealed-before.json"
 _VERSION: Final = 1
 # Each entry is some hundred bytes; firmware is not updated that often.
 _REMEMBERED: Final = 256
+_MISUNDERSTOOD: Final = (ValueError, TypeError, LookupError, RecursionError)
+_UNREADABLE: Final = (OSError, *_MISUNDERSTOOD)
 
 
 def with_resealing(node: Node, wanted: DesiredVolume, *, asked: bool) -> DesiredVolume:
@@ -29,42 +32,46 @@ def with_resealing(node: Node, wanted: DesiredVolume, *, asked: bool) -> Desired
     volume = wanted.volume
     directory = state_directory(node)
     if directory is None:
-        # Nothing is remembered without STATE, so nobody but a person may decide.
-        return replace(wanted, resealing=Resealing(asked=asked, done=True))
+        # A person may decide all the same.
+        barred = None if asked else "STATE is not mounted, and nothing else remembers what was sealed before"
+        return replace(wanted, resealing=Resealing(asked, barred))
     try:
         entries = _read(directory)
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        # Not knowing what was before, nothing is done that cannot be told from going back and forth.
-        node.tell(f"{directory}/{FILE_NAME} cannot be understood ({type(error).__name__}): no tpm key is sealed anew")
-        return replace(wanted, resealing=Resealing(asked=False, done=True))
+    except _UNREADABLE:
+        barred = f"{directory}/{FILE_NAME} cannot be read, so it may be going back and forth"
+        return replace(wanted, resealing=Resealing(asked, barred))
+    done = not asked and os.path.exists(_marker(node, volume))
     before = tuple((slot, policy) for name, slot, policy in entries if name == volume)
-    return replace(wanted, resealing=Resealing(asked, os.path.exists(_marker(node, volume)), before))
+    return replace(wanted, resealing=Resealing(asked, "that was done once in this boot" if done else None, before))
 
 
-def note_sealed(node: Node, volume: str, sealed: Sequence[Sealing]) -> None:
-    """Tell which keys of `volume` were replaced, and remember it. Cut: remembered or not.
+def remember(node: Node, volume: str, sealing: Sequence[Sealing]) -> None:
+    """Tell which keys of `volume` are about to be replaced, and remember what they were bound to; DeviceError.
 
-    What cannot be written is told: the keys are replaced, and a boot goes on.
+    Before the first step: whenever the power goes, none goes back there by itself. Cut: remembered or not, and nothing
+    was replaced yet. A file that cannot be understood begins anew; only who named the slot comes this far with one.
     """
-    for entry in sealed:
-        node.tell(f"{volume}, slot {entry.slot}: sealed anew, because {entry.cause}")
+    directory = state_directory(node)
     try:
         marker = _marker(node, volume)
         os.makedirs(os.path.dirname(marker), mode=0o755, exist_ok=True)
         replace_file(marker, b"")
-        _remember(state_directory(node), volume, sealed)
-    except (OSError, ValueError, TypeError, LookupError, RecursionError) as error:
-        node.tell(f"{volume}: it could not be noted that a tpm key was sealed anew: {error}")
+        if directory is not None:
+            _add(directory, volume, sealing)
+    except OSError as error:
+        cause = f"what the key was bound to cannot be noted ({error.strerror}), so none is sealed anew"
+        raise DeviceError(cause, volume=volume, hint="luksctl doctor") from error
+    for entry in sealing:
+        node.tell(f"{volume}, slot {entry.slot}: sealed anew, because {entry.cause}")
 
 
-def _remember(directory: str | None, volume: str, sealed: Sequence[Sealing]) -> None:
-    if directory is None:
-        return
-    found = _read(directory)
-    for entry in sealed:
-        for policy in (entry.vouching.was, entry.vouching.policy):
-            if policy is not None and (volume, entry.slot, policy) not in found:
-                found.append((volume, entry.slot, policy))
+def _add(directory: str, volume: str, sealing: Sequence[Sealing]) -> None:
+    try:
+        found = _read(directory)
+    except _MISUNDERSTOOD:
+        found = []
+    left = [(volume, entry.slot, entry.vouching.was) for entry in sealing if entry.vouching.was is not None]
+    found += [entry for entry in left if entry not in found]
     document = {
         "version": _VERSION,
         "sealed": [{"volume": name, "slot": slot, "policy": policy} for name, slot, policy in found[-_REMEMBERED:]],

@@ -18,7 +18,7 @@ from luksctl.node.config_view import config_view
 from luksctl.node.expected import expecting
 from luksctl.node.header_backup import drop_proven
 from luksctl.node.node import Node
-from luksctl.node.opening import knowing_seals, note_sealed
+from luksctl.node.opening import knowing_seals
 from luksctl.node.report import note_in_sync
 from luksctl.node.sources import forget_previous, previous_configs, previous_names, state_directory
 from luksctl.reconcile.converge import Session, look, session
@@ -127,8 +127,6 @@ def _take(node: Node, volume: str, running: Session) -> Synced:
             node.announce(done)
     except Degraded as error:
         problems = (error.cause,)
-    finally:
-        note_sealed(node, running)
     note_in_sync(node, volume, in_sync=not problems)
     return Synced(volume, not problems, tuple(taken), (), problems, running.adopted)
 

@@ -6,12 +6,13 @@ Reads only; nothing is unsealed, and no key is derived.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from luksctl.errors import Degraded, LuksctlError, Refused
 from luksctl.model.config import KeyKind, TpmPolicy
 from luksctl.model.observed import Luks2
 from luksctl.node.node import Node
-from luksctl.node.preview import outlook, preview
+from luksctl.node.preview import Outlook, outlook, preview
 from luksctl.providers.deadline import Deadline
 from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.providers.tpm_preflight import Forecast, TpmPreflight
@@ -58,8 +59,8 @@ def tpm_preflight(
     deadline = Deadline("the TPM", tell=node.tell)
     found: list[SlotForecast] = []
     for volume in volumes:
-        for slot, token in _tpm_slots(node, volume):
-            forecast = deadline.run(lambda token=token: ahead.forecast(token), lambda _: None)  # type: ignore[misc]
+        for slot, token in _tpm_slots(known, volume):
+            forecast = deadline.run(partial(ahead.forecast, token), lambda _: None)
             found.append(SlotForecast(volume, slot, forecast))
     if not found:
         named = " and ".join(volumes)
@@ -67,9 +68,9 @@ def tpm_preflight(
     return NodeForecast(tuple(found))
 
 
-def _tpm_slots(node: Node, volume: str) -> tuple[tuple[int, str | None], ...]:
+def _tpm_slots(known: Outlook, volume: str) -> tuple[tuple[int, str | None], ...]:
     """Return the configured tpm slots of `volume`, each with its token; what cannot be looked at is raised."""
-    seen = preview(outlook(node), volume)
+    seen = preview(known, volume)
     if seen.desired is None or seen.desired.encryption is None:
         return ()
     slots = [key.slot for key in seen.desired.encryption.keys if key.kind is KeyKind.TPM]

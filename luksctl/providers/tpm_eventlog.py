@@ -1,6 +1,7 @@
 """What firmware noted of its measurements, replayed for one PCR (TCG PC Client Platform Firmware Profile, section 10).
 
-Only read to explain: nothing is decided by a log that anybody could have written.
+A log that anybody could have written: it tells where a boot is in its phases, which words an error and lets a node that
+is up call a key that cannot be asked for any more no fault. No key is given out or sealed by it.
 """
 
 from __future__ import annotations

@@ -63,8 +63,10 @@ def proofs_to_unseal(
 ) -> tuple[Proof, ...]:
     """Return what may unseal a key that was sealed to `policy_hash`; TpmRejected says why nothing does.
 
-    `past` is what the PCRs held when it was sealed, where that was noted.
+    `past` is what the PCRs held when it was sealed, where that was noted; a note that lacks one of them is none.
     """
+    if past is not None and not past.keys() >= set(policy.bound):
+        past = None
     if not policy.signed:
         if policy_digest(policy, None, values) != policy_hash:
             raise _changed(policy, values, past)

@@ -16,7 +16,6 @@ from luksctl.model.observed import Blank, Luks2, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
-from luksctl.model.sealing import Sealing
 from luksctl.model.step import Done, ProveAnyKey
 from luksctl.reconcile.apply import Run
 from luksctl.reconcile.keyring import Keyring
@@ -60,22 +59,13 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
 
 
 class Session:
-    """One volume under our lock: first brought up, then, with the key that opened it, its keyslots brought in sync.
-
-    `sealed` are the lost tpm keys that this run set out to replace.
-    """
+    """One volume under our lock: first brought up, then, with the key that opened it, its keyslots brought in sync."""
 
     def __init__(self, desired: DesiredVolume, settings: VolumeSettings, ports: Ports, keyring: Keyring) -> None:
         self._desired = desired
         self._settings = settings
         self._ports = ports.under(desired.policy)
         self._keyring = keyring
-        self.sealed: tuple[Sealing, ...] = ()
-
-    @property
-    def volume(self) -> str:
-        """Return the name of the volume."""
-        return self._desired.volume
 
     def follow(self) -> Iterator[Done]:
         """Yield every step that brings the volume up and, where the wish says so, its keyslots in sync."""
@@ -117,8 +107,8 @@ class Session:
         planned = self.compare()
         if planned.in_sync:
             return
-        # Before the first step: what was begun counts, however it ends.
-        self.sealed += planned.sealing
+        if planned.sealing:
+            self._ports.remember(self._desired.volume, planned.sealing)
         yield from self._run(None).take_all(planned.steps)
         left = self.compare() if planned.steps else planned
         if not left.in_sync:
@@ -181,7 +171,7 @@ class Session:
         encryption = self._desired.encryption
         if encryption is None:
             return SyncPlan()
-        inspector = Inspector(self._ports, self._keyring, found.device, found.header)
+        inspector = Inspector(self._ports, self._keyring, found.device, found.header, booting=self._desired.booting)
         meta = self._ports.meta.load()
         # With so many keys there is no bookkeeping to tell a volume of ours; then META's record does.
         ours = len(encryption.keys) > MAX_KEYS_WITH_BOOKKEEPING and self._desired.volume in meta.record.encrypted

@@ -40,7 +40,10 @@ class _Slot:
 class Inspector:
     """Look at the keyslots of one volume with the keys of one run. Writes nothing."""
 
-    def __init__(self, ports: Ports, keyring: Keyring, device: Device, header: LuksHeader) -> None:
+    def __init__(
+        self, ports: Ports, keyring: Keyring, device: Device, header: LuksHeader, *, booting: bool = False
+    ) -> None:
+        self._booting = booting
         self._ports = ports
         self._keyring = keyring
         self._device = device
@@ -54,7 +57,6 @@ class Inspector:
 
         A volume that nobody adopted is not looked into, unless it is being adopted: only the key that opened is known.
         """
-        opened = tuple(proof.key for proof in self._keyring.proofs.values())
         books, problem = verified(self._header, self._mac)
         if books is None and not adopting:
             good = [key for key in encryption.keys if self._keyring.proven_with(key.slot, key)]
@@ -69,7 +71,7 @@ class Inspector:
             slot = _Slot(key, digests.get(key.slot), None if token is None else token.json)
             found = self._look(known, slot, policy, trying=trying)
             findings.append(self._with_spare(known, found) if trying else found)
-        return Inspection(known, tuple(findings), problem, opened)
+        return Inspection(known, tuple(findings), problem, self._keyring.opener)
 
     def _look(self, books: Bookkeeping, slot: _Slot, policy: EncryptionPolicy, *, trying: bool) -> KeyFinding:  # noqa: PLR0911  # one for each state
         key = slot.key
@@ -162,15 +164,15 @@ class Inspector:
     def _recovers(self, slot: _Slot) -> bool:
         """Tell whether the provider gives the key, or raise what it raises.
 
-        Once the boot is past the phase that was signed nobody can ask before the next one, and nothing is wrong: the
-        token is the one that was noted.
+        On a node that is up, past the phase that was signed, nobody can ask before the next boot, and nothing is wrong:
+        the token is the one that was noted. A boot that comes too late for it has to hear of that.
         """
         try:
             for candidate in self._ports.provider(slot.key).recover(self._keyring.volume, slot.key, slot.token):
                 candidate.close()
                 return True
         except TpmRejected as error:
-            if error.reason is not TpmReason.PHASE_OVER:
+            if error.reason is not TpmReason.PHASE_OVER or self._booting:
                 raise
             return True
         return False

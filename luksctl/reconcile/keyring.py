@@ -37,6 +37,7 @@ class Keyring:
         self.made: dict[int, MadeKey] = {}
         self.proofs: dict[int, Proof] = {}
         self.failures = Failures(volume)
+        self.opener: ConfiguredKey | None = None
         self._volume_key: Secret | None = None
         self._mac: VolumeMac | None = None
         self._secrets = ExitStack()
@@ -80,7 +81,8 @@ class Keyring:
         return self._mac
 
     def prove(self, slot: int, key: ConfiguredKey, secret: Secret, digest: bytes | None = None) -> None:
-        """Note that `secret` opened `slot`, which had `digest` before; a copy of it is kept."""
+        """Note that `secret` opened `slot`, which had `digest` before, and keep a copy; the first is the opener."""
+        self.opener = self.opener or key
         self.proofs[slot] = Proof(key, self.keep(Secret.join(secret)), digest)
 
     def proven_with(self, slot: int, key: ConfiguredKey | None) -> bool:

@@ -113,7 +113,7 @@ def plan_sync(
     changes: list[tuple[Step, ...]] = []
     sealing = []
     for entry in found.findings:
-        steps, problem = _put(case, entry, found.opened)
+        steps, problem = _put(case, entry, found.opener)
         if steps and entry.vouching is not None:
             sealing.append(Sealing(entry.key.slot, entry.problem or entry.state, entry.vouching))
         if steps:
@@ -194,8 +194,8 @@ def _no_room(case: _Case, encryption: VolumeEncryption, found: Inspection) -> st
     # Not at the top: a boot in sync adds nothing, and its start is timed.
     from luksctl.model.json_budget import budget_of_sync  # noqa: PLC0415
 
-    absent = (entry for entry in found.findings if case.header.keyslot(entry.key.slot) is None)
-    missing = tuple(entry.key for entry in absent if entry.spare is None)
+    added = [entry for entry in found.findings if entry.state in (KeyState.MISSING, KeyState.LOST) and not entry.spare]
+    missing = tuple(entry.key for entry in added if case.header.keyslot(entry.key.slot) is None)
     budget = budget_of_sync(case.header, case.books, encryption, missing, case.policy)
     if budget.fits:
         return None
@@ -234,12 +234,12 @@ def _follow_in_meta(
     return (WriteStateEncryption(STATE, encryption),)
 
 
-def _put(case: _Case, entry: KeyFinding, opened: tuple[ConfiguredKey, ...]) -> tuple[tuple[Step, ...], str | None]:
+def _put(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None) -> tuple[tuple[Step, ...], str | None]:
     """Return the steps that put a key into its slot, or why it cannot be done."""
     if entry.spare is not None:
         return _from_spare(case, entry.key, entry.spare), None
     asked = entry.key.slot in case.desired.rotate
-    if entry.state is KeyState.LOST and not asked and (why := _not_by_itself(case, entry, opened)) is not None:
+    if entry.state is KeyState.LOST and not asked and (why := _not_by_itself(case, entry, opener)) is not None:
         return (), why
     if entry.state is KeyState.MISSING or case.header.keyslot(entry.key.slot) is None:
         return _add(case, entry.key), None
@@ -251,10 +251,10 @@ def _put(case: _Case, entry: KeyFinding, opened: tuple[ConfiguredKey, ...]) -> t
     return _change(case, entry.key, spare), None
 
 
-def _not_by_itself(case: _Case, entry: KeyFinding, opened: tuple[ConfiguredKey, ...]) -> str | None:
+def _not_by_itself(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None) -> str | None:
     """Say why a lost key is not sealed anew by itself, and how to do it; None where it is."""
     slot, volume = entry.key.slot, case.desired.volume
-    why = objection(case.policy.tpm.reseal, case.desired.resealing, slot, entry.vouching or Vouching(), opened)
+    why = objection(case.policy.tpm.reseal, case.desired.resealing, slot, entry.vouching or Vouching(), opener)
     if why is None:
         return None
     return f"{entry.problem}; not sealed anew: {why} (luksctl keys rotate {volume} --slot {slot})"

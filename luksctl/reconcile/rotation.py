@@ -28,6 +28,8 @@ def rotate(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> It
         if not session.adopted:
             raise Refused("luksctl does not manage its keyslots", volume=volume, hint=f"luksctl adopt {volume}")
         planned = session.compare()
+        if planned.sealing:
+            ports.remember(volume, planned.sealing)
         yield from Run(volume, ports.under(desired.policy), keyring, None, desired.encryption).take_all(planned.steps)
         # What is left to do now is what a sync would do: the keys that were made are not made once more.
         yield from Session(replace(desired, rotate=()), settings, ports, keyring).sync()

@@ -125,3 +125,10 @@ def test_a_recovery_key_serves_where_the_tpm_had_the_only_one(desk: Desk, tpm: S
     assert answer.code == 0, answer.err
     assert "sealed anew" in answer.err
     assert desk.run("check", "EPHEMERAL").code == 0
+
+
+def test_a_descriptor_without_a_recovery_key_is_a_mistake(desk: Desk) -> None:
+    """It would be read by nobody, and the sync would take the keys of the config."""
+    answer = desk.run("sync", "EPHEMERAL", "--key-fd", "7")
+    assert answer.code == 64
+    assert "luksctl sync --recovery --key-fd" in answer.err

@@ -34,15 +34,11 @@ NEW_FIRMWARE = b"a dbx update"
 TWO_PCRS = ConfiguredKey(4, TpmKey(pcrs=(4, 7)))
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    """Boot a machine from a signed image; at the end nothing may be left in its TPM."""
-    with Swtpm() as tpm:
-        machine = Machine(tpm, tmp_path)
-        machine.files.sign(image_value(IMAGE))
-        boot(tpm)
-        yield machine
-        assert loaded_handles(machine.tpm) == []
+@pytest.fixture(autouse=True)
+def nothing_left(machine: Machine) -> Iterator[None]:
+    """At the end nothing may be left in its TPM."""
+    yield
+    assert loaded_handles(machine.tpm) == []
 
 
 def rejected(machine: Machine, token: str | None, key: ConfiguredKey = KEY) -> TpmRejected:
@@ -133,6 +129,20 @@ def test_a_changed_pcr_is_named(machine: Machine) -> None:
     assert error.hint == "once another key opened it: luksctl keys rotate EPHEMERAL --slot 4"
     boot(machine.tpm)
     machine.recover(token)
+
+
+def test_a_note_that_lacks_a_pcr_counts_as_none(machine: Machine) -> None:
+    """A file in STATE that somebody shortened costs the old values, and no boot."""
+    machine.noted = Noted()
+    extend(machine.tpm, 4, b"a boot loader")
+    _, token = machine.make(TWO_PCRS)
+    for values in machine.noted.values.values():
+        del values[4]  # type: ignore[attr-defined]  # a dictionary all the same
+    boot(machine.tpm, firmware=NEW_FIRMWARE)
+    extend(machine.tpm, 4, b"a boot loader")
+    error = rejected(machine, token, TWO_PCRS)
+    assert error.reason is TpmReason.PCR_MISMATCH
+    assert [(change.pcr, change.was) for change in error.pcrs] == [(4, None), (7, None)]
 
 
 def test_which_of_several_changed_is_known_where_it_was_noted(machine: Machine) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,10 @@ from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.providers.tpm_device import Tpm
 from luksctl.providers.tpm_public import srk_template
 from luksctl.providers.tpm_run import TpmRun
-from tests.providers.measured_boot import IMAGE, KEY, VOLUME, Machine, boot, image_value, loaded_handles
-from tests.providers.swtpm import Swtpm
+from tests.providers.measured_boot import KEY, VOLUME, Machine, boot, loaded_handles
 
 LITERAL = TpmPolicy(literal_pcrs=True)
 TROUBLE = (TpmUnavailable, TpmRejected)
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    """Boot a machine from a signed image."""
-    with Swtpm() as tpm:
-        machine = Machine(tpm, tmp_path)
-        machine.files.sign(image_value(IMAGE))
-        boot(tpm)
-        yield machine
 
 
 def reason(act: Callable[[], object]) -> TpmReason:

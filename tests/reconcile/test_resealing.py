@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from luksctl.errors import Degraded, KeyRejected, PcrChange, ProviderUnavailable, TokenInvalid, TpmReason, TpmRejected
+from luksctl.errors import (
+    Degraded,
+    DeviceError,
+    KeyRejected,
+    PcrChange,
+    ProviderUnavailable,
+    TokenInvalid,
+    TpmReason,
+    TpmRejected,
+)
 from luksctl.model.config import (
     CHEAPEST_KDF,
     ConfiguredKey,
@@ -24,7 +33,7 @@ from luksctl.model.ports import KeyProvider, MadeKey, Ports
 from luksctl.model.sealing import Resealing, Sealing, Vouching
 from luksctl.model.step import MakeKey
 from luksctl.reconcile.books import unverified
-from luksctl.reconcile.converge import converge, session
+from luksctl.reconcile.converge import converge
 from luksctl.reconcile.rotation import rotate
 from luksctl.secret import Secret
 from luksctl.value import replace
@@ -99,12 +108,19 @@ class TpmWorld(World):
 
     def __init__(self) -> None:
         self.machine = Machine()
+        self.remembered: list[Sealing] = []
+        self.writes_when_remembered: list[int] = []
         super().__init__(keys=self.machine)
 
     @property
     def ports(self) -> Ports:
-        """Return the world with somebody who vouches."""
-        return replace(super().ports, vouching=self.machine.vouching)
+        """Return the world with somebody who vouches, and somebody who remembers."""
+        return replace(super().ports, vouching=self.machine.vouching, remember=self._remember)
+
+    def _remember(self, volume: str, sealing: tuple[Sealing, ...]) -> None:
+        assert volume == "STATE"
+        self.remembered += sealing
+        self.writes_when_remembered.append(len(self.power.writes))
 
 
 def following(
@@ -162,7 +178,8 @@ def test_a_boot_seals_anew_what_vouched_code_lost() -> None:
         (WITH_STATIC, True, Resealing(), Reseal.ASK, "the policy asks first"),
         (WITH_STATIC, True, Resealing(asked=True), Reseal.ASK, "the policy asks first"),
         (WITH_STATIC, True, Resealing(asked=True), Reseal.NEVER, "the policy never does that"),
-        (WITH_STATIC, True, Resealing(done=True), Reseal.AUTO, "once in this boot"),
+        (WITH_STATIC, True, Resealing(barred="that was done once"), Reseal.AUTO, "that was done once"),
+        (WITH_STATIC, True, Resealing(asked=True, barred="nobody knows"), Reseal.AUTO, "nobody knows"),
         (WITH_STATIC, True, Resealing(before=((TPM_SLOT, UPDATED),)), Reseal.AUTO, "back and forth"),
         (WITH_STATIC, True, Resealing(asked=True, before=((TPM_SLOT, UPDATED),)), Reseal.AUTO, "back and forth"),
     ],
@@ -237,14 +254,43 @@ def test_a_key_added_to_the_config_is_no_lost_one() -> None:
     assert sealed_states(world) == {FIRST}
 
 
-def test_what_a_run_set_out_to_replace_is_told() -> None:
-    """The node remembers it: the slot, why, and both states."""
+def test_what_a_run_sets_out_to_replace_is_remembered_before_its_first_write() -> None:
+    """The slot, why, and both states: whenever the power goes, the node knows where the key was."""
     world = updated(WITH_STATIC, vouched=True)
-    with session(following(WITH_STATIC), SETTINGS, world.ports) as running:
-        list(running.follow())
-    (sealing,) = running.sealed
+    writes = len(world.power.writes)
+    world.converge(following(WITH_STATIC))
+    (sealing,) = world.remembered
     assert sealing == Sealing(TPM_SLOT, sealing.cause, Vouching(UPDATED, FIRST, holds=True))
     assert "PCR 7" in sealing.cause
+    assert world.writes_when_remembered == [writes]
+
+
+def test_a_rotation_of_a_lost_key_is_remembered_too() -> None:
+    """The state it leaves is one that nothing goes back to by itself."""
+    world = updated(WITH_STATIC)
+    list(rotate(following(WITH_STATIC, rotate=(TPM_SLOT,)), SETTINGS, world.ports))
+    assert [(sealing.slot, sealing.vouching.was) for sealing in world.remembered] == [(TPM_SLOT, FIRST)]
+
+
+def test_what_cannot_be_remembered_is_not_replaced() -> None:
+    """A STATE that takes no file could not tell later that the machine goes back and forth."""
+    world = updated(WITH_STATIC, vouched=True)
+
+    def full(*_: object) -> None:
+        raise DeviceError("what the key was bound to cannot be noted")
+
+    before = world.medium.copies()
+    with pytest.raises(DeviceError):
+        list(converge(following(WITH_STATIC), SETTINGS, replace(world.ports, remember=full)))
+    assert world.medium.copies() == before
+    assert world.open_mapping is not None
+
+
+def test_only_the_key_that_opened_vouches() -> None:
+    """A static key that is proven after a nodeID key opened says nothing about who sits there."""
+    keys = encrypted(TPM, node_id(1), static(2))
+    world = updated(keys, vouched=True)
+    assert "only a nodeID key opened" in refusal(world, following(keys))
 
 
 def test_power_may_go_at_every_write() -> None:
@@ -286,7 +332,8 @@ def test_a_key_that_is_rejected_for_other_reasons_is_not_lost() -> None:
     assert issubclass(TpmRejected, KeyRejected)
 
 
-def test_a_phase_that_is_over_is_no_fault() -> None:
+@pytest.mark.parametrize("booting", [False, True])
+def test_a_phase_that_is_over_is_a_fault_of_a_boot_only(*, booting: bool) -> None:
     """A sync on a node that is up finds the token that was noted, and leaves it at that."""
     world = TpmWorld()
     world.converge(following(WITH_STATIC))
@@ -298,6 +345,9 @@ def test_a_phase_that_is_over_is_no_fault() -> None:
 
     tpm.recover = over  # type: ignore[assignment, method-assign]  # one that says something else
     world.machine.provider = lambda key: tpm if key.kind is KeyKind.TPM else FakeProviders.provider(world.machine, key)  # type: ignore[method-assign]
+    if booting:
+        assert "past what was signed" in refusal(world, following(WITH_STATIC, booting=True))
+        return
     writes = len(world.power.writes)
     world.converge(following(WITH_STATIC))
     assert len(world.power.writes) == writes
