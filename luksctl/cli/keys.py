@@ -1,4 +1,4 @@
-"""`luksctl keys rotate`: give keyslots new keys."""
+"""`luksctl keys rotate`: give keyslots new keys. Ends with 7 where the next boot has to make some of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from luksctl.cli.handing_out import add_recipient, handing_out
 from luksctl.cli.parser import Parser
 from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of, volumes_of
-from luksctl.errors import UsageError
+from luksctl.errors import NeedsReboot, UsageError
 from luksctl.node.recovery import recovery_keys
 from luksctl.node.rotate import Rotated, rotate_all, rotate_slot
 from luksctl.secret import Secret
@@ -46,7 +46,7 @@ def run(arguments: Namespace, context: Context) -> int:
             _expect_no_recipient(arguments)
         rotated = (rotate_slot(node, volume, slot, lambda: _ask(what, arguments.key_fd), show),)
     _say(rotated, context)
-    return 0
+    return NeedsReboot.exit_code if any(entry.staged for entry in rotated) else 0
 
 
 def _expect_no_recipient(arguments: Namespace) -> None:
@@ -76,14 +76,24 @@ def _say(rotated: tuple[Rotated, ...], context: Context) -> None:
             console.note(f"next: luksctl recovery verify {entry.volume}")
         return
     for entry in rotated:
-        console.say(f"{entry.volume}: new keys in slots {', '.join(map(str, entry.slots))}")
+        if entry.slots:
+            console.say(f"{entry.volume}: new keys in slots {', '.join(map(str, entry.slots))}")
+        if entry.staged:
+            named = ", ".join(map(str, entry.staged))
+            console.say(f"{entry.volume}: this boot is past making keys for slots {named}; the next one makes them")
         if entry.stored:
             console.note("STATE's config has the new passphrase. Put it into your own copy, too: a file that still has")
             console.note("the old one brings that back when it is applied.")
     console.document(
         {
             "rotated": [
-                {"volume": entry.volume, "slots": list(entry.slots), "kind": entry.kind, "stored": entry.stored}
+                {
+                    "volume": entry.volume,
+                    "slots": list(entry.slots),
+                    "staged": list(entry.staged),
+                    "kind": entry.kind,
+                    "stored": entry.stored,
+                }
                 for entry in rotated
             ]
         }

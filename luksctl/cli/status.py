@@ -138,8 +138,9 @@ def _copy_text(copy: HeaderCopy | None) -> str:
 def _slot_row(slot: SlotStatus) -> tuple[str, ...]:
     keyslot = slot.keyslot
     changed = "-" if slot.changed_at is None else time.strftime("%Y-%m-%d", time.gmtime(slot.changed_at))
-    opened_it = "opened it" if slot.opened_it else ""
-    return f"  {keyslot.number}", slot.kind, changed, kdf_of(keyslot), slot.token or "-", opened_it
+    said = ("opened it" if slot.opened_it else "", "new key at the next boot" if slot.due else "")
+    told = ", ".join(text for text in said if text)
+    return f"  {keyslot.number}", slot.kind, changed, kdf_of(keyslot), slot.token or "-", told
 
 
 def kdf_of(keyslot: Keyslot) -> str:

@@ -99,6 +99,7 @@ def _slot(slot: SlotStatus) -> dict[str, object]:
         "openedIt": slot.opened_it,
         "token": slot.token,
         "changedAt": slot.changed_at,
+        "newKeyAtNextBoot": slot.due,
         "kdf": {
             "type": keyslot.kdf,
             "time": keyslot.time,

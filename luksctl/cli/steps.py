@@ -26,6 +26,7 @@ from luksctl.model.step import (
     RemoveKeyslot,
     RepairHeader,
     RepairMeta,
+    StageRotation,
     Step,
     TakeKey,
     WriteIntent,
@@ -94,6 +95,8 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
             return f"take the notes about slots {', '.join(map(str, slots))} out of the header"
         case DisownKeyslot(_, _, slot):
             return f"note in the header that slot {slot} is wanted no more"
+        case StageRotation(_, _, slots):
+            return f"note in the header that the next boot makes new keys for slots {', '.join(map(str, slots))}"
         case ProveAnyKey(_, device, _):
             return f"open one slot of {device.path} with a configured key"
         case WriteStateEncryption(_, encryption):

@@ -1,7 +1,7 @@
 """`luksctl sync`: make the keyslots those of the config, on a running node; `--dry-run` says what that would take.
 
 Ends with 0 where all is in sync, with 8 where --dry-run lists steps, with 5 where something could not be brought in
-sync.
+sync, with 7 where only keys are left that the next boot makes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from luksctl.cli.recovery import add_key_descriptor
 from luksctl.cli.recovery_prompt import ask_recovery_key
 from luksctl.cli.steps import described, slot_of, step_fields
 from luksctl.cli.volumes import volumes_of
-from luksctl.errors import Degraded, NotConverged, UsageError
+from luksctl.errors import Degraded, NeedsReboot, NotConverged, UsageError
 from luksctl.node.sync import Synced, sync
 
 
@@ -40,6 +40,8 @@ def run(arguments: Namespace, context: Context) -> int:
     show(found, context)
     if any(synced.problems for synced in found):
         return Degraded.exit_code
+    if any(synced.next_boot is not None for synced in found):
+        return NeedsReboot.exit_code
     return NotConverged.exit_code if any(synced.planned for synced in found) else 0
 
 
@@ -56,6 +58,8 @@ def show(found: Sequence[Synced], context: Context) -> None:
     for synced in found:
         if synced.in_sync:
             console.say(f"{synced.volume}: {'in sync' if synced.adopted else 'opens; nobody adopted it'}")
+        elif synced.next_boot is not None:
+            console.say(f"{synced.volume}: {synced.next_boot}")
         elif not synced.problems:
             console.say(f"{synced.volume}: {len(synced.planned)} steps to do")
         for problem in synced.problems:
@@ -78,4 +82,5 @@ def _fields(synced: Synced) -> dict[str, object]:
         ],
         "planned": [step_fields(step) for step in synced.planned],
         "problems": list(synced.problems),
+        "nextBoot": synced.next_boot,
     }

@@ -90,7 +90,7 @@ VERBS: Final = (
         "sync",
         "make the keyslots those of the config, on a running node",
         "keyslots of ours that the config dropped, and with prune those of others; never the last one that was proven",
-        (2, 3, 4, 5, 6, 8, 9, 10, 11),
+        (2, 3, 4, 5, 6, 7, 8, 9, 10, 11),
     ),
     Verb(
         "adopt",
@@ -114,7 +114,7 @@ VERBS: Final = (
         "keys",
         "give keyslots new keys",
         "rotate: the keys that the slots had",
-        tuple(sorted((*_FLOW, 5, 13))),
+        tuple(sorted((*_FLOW, 5, 7, 13))),
     ),
     Verb(
         "recovery",
@@ -170,7 +170,7 @@ VERBS: Final = (
         "apply_config",
         "give the node a machine config: its first, or a newer one",
         "the config in STATE is replaced; blank volumes are formatted only by the first config of a node",
-        tuple(sorted((*_FLOW, 5))),
+        tuple(sorted((*_FLOW, 5, 7))),
         ("apply",),
     ),
     Verb(

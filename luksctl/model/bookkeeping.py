@@ -2,10 +2,11 @@
 
     {"type": "luksctl", "keyslots": [], "version": 1, "counter": 7,
      "slots": {"0": {"for": "config", "at": 1795388861, "fp": "…", "tokenFp": "…"}},
-     "underway": {"31": 0}, "mac": "…"}
+     "underway": {"31": 0}, "due": [0], "mac": "…"}
 
 `slots` are the keyslots that are ours: made by us, or found to match a configured key when the volume was adopted.
 `underway` announces a keyslot before it is added, and which configured slot it serves: itself, or as a spare another.
+`due`, where there is any, are slots that get new keys at the next boot, because this one is past making them.
 `mac` covers everything else under the volume key, so only who can open the volume can write it. Read without the
 volume key it is a hint at most: which slot to try next, what to show.
 """
@@ -63,6 +64,7 @@ class Bookkeeping:
     counter: int = 0
     notes: tuple[SlotNote, ...] = ()
     underway: tuple[Underway, ...] = ()
+    due: tuple[int, ...] = ()
 
     def note(self, slot: int) -> SlotNote | None:
         """Return the note of `slot`, or None if it is not ours."""
@@ -86,11 +88,20 @@ class Bookkeeping:
         return replace(self, underway=(*others, Underway(slot, serves)))
 
     def with_note(self, note: SlotNote, present: Container[int] = ()) -> Bookkeeping:
-        """Return it with `note`, and without the announcements for it, except of spares that are still `present`."""
+        """Return it with `note`, and without the announcements for it, except of spares that are still `present`.
+
+        A change that was announced made the slot's new key, so none is due any more.
+        """
         others = tuple(other for other in self.notes if other.slot != note.slot)
         notes = tuple(sorted((*others, note), key=lambda each: each.slot))
         kept = tuple(e for e in self.underway if e.serves != note.slot or (e.slot in present and e.slot != note.slot))
-        return replace(self, notes=notes, underway=kept)
+        changed = any(entry.serves == note.slot for entry in self.underway)
+        due = tuple(slot for slot in self.due if slot != note.slot or not changed)
+        return replace(self, notes=notes, underway=kept, due=due)
+
+    def with_due(self, slots: tuple[int, ...]) -> Bookkeeping:
+        """Return it with new keys due in `slots`."""
+        return replace(self, due=tuple(sorted({*self.due, *slots})))
 
     def disowned(self, slot: int) -> Bookkeeping:
         """Return it with `slot` announced instead of noted: one that nobody configured is removed by the next sync."""
@@ -102,6 +113,7 @@ class Bookkeeping:
             self,
             notes=tuple(note for note in self.notes if note.slot != slot),
             underway=tuple(entry for entry in self.underway if entry.slot != slot),
+            due=tuple(other for other in self.due if other != slot),
         )
 
 
@@ -127,11 +139,14 @@ def decode(text: str) -> tuple[Bookkeeping, str]:
             Underway(_slot(name), _number(serves, MAX_SLOT))
             for name, serves in _object(found.get("underway", {})).items()
         ),
+        due=tuple(_number(slot, MAX_SLOT) for slot in _list(found.get("due", []))),
     )
     return books, _text(found.get("mac"))
 
 
 def _fields(books: Bookkeeping) -> dict[str, object]:
+    # Left out where it is empty: the MAC of a header that never had any is over what stands there.
+    due = {"due": list(books.due)} if books.due else {}
     return {
         "type": TOKEN_TYPE,
         "keyslots": [],
@@ -139,6 +154,7 @@ def _fields(books: Bookkeeping) -> dict[str, object]:
         "counter": books.counter,
         "slots": {str(note.slot): _note_fields(note) for note in books.notes},
         "underway": {str(entry.slot): entry.serves for entry in books.underway},
+        **due,
     }
 
 
@@ -169,6 +185,12 @@ def _compact(fields: dict[str, object]) -> str:
 def _object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError("an object was expected")
+    return value
+
+
+def _list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise ValueError("a list was expected")
     return value
 
 

@@ -244,6 +244,20 @@ class DisownKeyslot:
 
 
 @frozen
+class StageRotation:
+    """Note in the header that `slots` get new keys at the next boot, which can still make them; this one cannot.
+
+    Cut: as before, or noted. The keys that are there go on opening until then.
+    """
+
+    volume: str
+    device: Device
+    slots: tuple[int, ...]
+    token: int
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
 class WriteStateEncryption:
     """Make META's tag 9 describe `encryption` (None deletes it). Needs a key of it proven in this run.
 
@@ -330,6 +344,7 @@ Step = (
     | RemoveKeyslot
     | ForgetKeyslots
     | DisownKeyslot
+    | StageRotation
     | WriteStateEncryption
     | RepairHeader
     | OpenVolume

@@ -20,6 +20,7 @@ from luksctl.errors import (
     Locked,
     LuksctlError,
     MetaError,
+    NeedsReboot,
     NotConverged,
     Refused,
 )
@@ -30,7 +31,7 @@ from luksctl.model.observed import Luks2
 from luksctl.node.boot import earlier_keys, follow_state, in_meta, open_volume, state_wish
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
-from luksctl.node.opening import Wish, await_meta, bring_up
+from luksctl.node.opening import Wish, await_meta, bring_up, knowing_seals
 from luksctl.node.preview import outlook
 from luksctl.node.report import Report, note_in_sync, read_report, write_report
 from luksctl.node.retry import start_mounts
@@ -189,15 +190,20 @@ def _replace(node: Node, config: MachineConfig) -> Applied:
         ephemeral, notes = _reach_ephemeral(node, held, config, directory)
         store_config(directory, config)
         earlier = previous_names(directory)
-        problems = [*_follow(node, STATE, state), *_follow(node, EPHEMERAL, ephemeral)]
+        problems: list[str] = []
+        late: list[str] = []
+        for volume, running in ((STATE, state), (EPHEMERAL, ephemeral)):
+            _follow(node, volume, running, problems, late)
         left = tuple(
             _left_alone(volume) for volume, running in ((STATE, state), (EPHEMERAL, ephemeral)) if _foreign(running)
         )
-    if not problems and not notes:
+    if not problems and not late and not notes:
         forget_previous(directory, earlier)
     if problems:
         cause = "the config was stored, and the next boot tries again: " + "; ".join(problems)
         raise Degraded(cause, hint="luksctl status")
+    if late:
+        raise NeedsReboot("the config was stored; " + "; ".join(late))
     return Applied(Condition.RUNNING, stored=True, notes=(*notes, *left))
 
 
@@ -279,22 +285,24 @@ def _reach_ephemeral(
     same_keys = stored is not None and stored.encryption_of(EPHEMERAL) == wanted.encryption and not fallback
     if same_keys and not _policy_differs(node, config):
         return None, ()
-    desired = expecting(node.paths, replace(wanted, sync=True, fallback=fallback))
+    desired = expecting(node.paths, knowing_seals(node, replace(wanted, sync=True, fallback=fallback)))
     try:
         return _reach(node, held, desired)
     except DeviceMissing as error:
         return None, (f"{EPHEMERAL} is not there: {error}",)
 
 
-def _follow(node: Node, volume: str, running: Session | None) -> tuple[str, ...]:
-    """Bring the keyslots of a volume that was reached in sync; return what could not be done."""
+def _follow(node: Node, volume: str, running: Session | None, problems: list[str], late: list[str]) -> None:
+    """Bring the keyslots of a volume that was reached in sync; add what could not be done, and what is for a boot."""
     if running is None:
-        return ()
+        return
     note_in_sync(node, volume, in_sync=False)
     try:
         for done in running.sync():
             node.announce(done)
+    except NeedsReboot as error:
+        late.append(f"{volume}, {error.cause}")
     except LuksctlError as error:
-        return (f"{volume}: {error.cause}",)
-    note_in_sync(node, volume, in_sync=True)
-    return ()
+        problems.append(f"{volume}: {error.cause}")
+    else:
+        note_in_sync(node, volume, in_sync=True)

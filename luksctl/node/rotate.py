@@ -1,6 +1,7 @@
 """New keys for keyslots, on demand: `luksctl keys rotate`.
 
-kms, tpm   the provider makes a fresh key; any number of slots in one run, also without being named
+kms, tpm   the provider makes a fresh key; any number of slots in one run, also without being named. A boot that is past
+           the phase in which a TPM makes keys leaves it to the next one
 static     the new passphrase comes from a person, and goes into STATE's config and from there into the slot
 recovery   a new recovery key is made, proven and handed out, and then the old one destroyed
 nodeID     refused: the same machine gives the same key again
@@ -14,6 +15,7 @@ from luksctl.config.rewrite import with_passphrase
 from luksctl.errors import Refused, UsageError
 from luksctl.model.config import ConfiguredKey, KeyKind, MachineConfig, StaticKey
 from luksctl.model.desired import DesiredVolume
+from luksctl.model.step import StageRotation
 from luksctl.node.apply_config import apply_config
 from luksctl.node.config_view import config_view
 from luksctl.node.node import Node
@@ -29,7 +31,7 @@ from luksctl.value import frozen, replace
 class Rotated:
     """The slots of one volume that have new keys. `place` is where a new recovery key is; its old one is gone.
 
-    `stored` tells that STATE's config has another passphrase now.
+    `stored` tells that STATE's config has another passphrase now; `staged` are slots that the next boot gives new keys.
     """
 
     volume: str
@@ -37,6 +39,7 @@ class Rotated:
     kind: str
     place: Place | None = None
     stored: bool = False
+    staged: tuple[int, ...] = ()
 
 
 def rotate_all(node: Node, volumes: tuple[str, ...]) -> tuple[Rotated, ...]:
@@ -82,9 +85,13 @@ def _made_by_providers(desired: DesiredVolume) -> tuple[int, ...]:
 
 def _rotate_made(node: Node, desired: DesiredVolume, slots: tuple[int, ...]) -> Rotated:
     settings = node.settings.volume(desired.volume)
+    staged: tuple[int, ...] = ()
     for done in rotate_made(replace(desired, rotate=slots), settings, node.ports):
         node.announce(done)
-    return Rotated(desired.volume, slots, "made by its provider")
+        if isinstance(done.step, StageRotation):
+            staged = done.step.slots
+    renewed = tuple(slot for slot in slots if slot not in staged)
+    return Rotated(desired.volume, renewed, "made by its provider", staged=staged)
 
 
 def _rotate_recovery(node: Node, volume: str, slot: int, show: Show) -> Rotated:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from luksctl.errors import Degraded, Locked, Refused
+from luksctl.errors import Degraded, Locked, NeedsReboot, Refused
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.observed import Luks2
@@ -30,7 +30,10 @@ from luksctl.value import frozen, replace
 
 @frozen
 class Synced:
-    """One volume: the steps taken, or those that would be; what could not be brought in sync, and whether it is now."""
+    """One volume: the steps taken, or those that would be; what could not be brought in sync, and whether it is now.
+
+    `next_boot` is what only the next boot can do, where nothing else is left.
+    """
 
     volume: str
     in_sync: bool
@@ -38,6 +41,7 @@ class Synced:
     planned: tuple[Step, ...] = ()
     problems: tuple[str, ...] = ()
     adopted: bool = True
+    next_boot: str | None = None
 
 
 def sync(
@@ -120,6 +124,7 @@ def _sync(node: Node, config: MachineConfig, volume: str, recovery: Secret | Non
 def _take(node: Node, volume: str, running: Session) -> Synced:
     taken: list[Done] = []
     problems: tuple[str, ...] = ()
+    next_boot = None
     note_in_sync(node, volume, in_sync=False)
     try:
         for done in running.sync():
@@ -127,8 +132,11 @@ def _take(node: Node, volume: str, running: Session) -> Synced:
             node.announce(done)
     except Degraded as error:
         problems = (error.cause,)
-    note_in_sync(node, volume, in_sync=not problems)
-    return Synced(volume, not problems, tuple(taken), (), problems, running.adopted)
+    except NeedsReboot as error:
+        next_boot = error.cause
+    in_sync = not problems and next_boot is None
+    note_in_sync(node, volume, in_sync=in_sync)
+    return Synced(volume, in_sync, tuple(taken), (), problems, running.adopted, next_boot)
 
 
 def _session(node: Node, wanted: DesiredVolume) -> AbstractContextManager[Session]:

@@ -34,7 +34,7 @@ class SlotStatus:
     """One keyslot. `kind` is the configured kind, `unmanaged`, or `unknown` where no config is at hand.
 
     `changed_at` is when its key was last changed, in seconds since 1970, by the volume's own bookkeeping: as nobody
-    opened the volume to check that, it tells people, and decides nothing.
+    opened the volume to check that, it tells people, and decides nothing. `due`: it gets a new key at the next boot.
     """
 
     keyslot: Keyslot
@@ -42,6 +42,7 @@ class SlotStatus:
     opened_it: bool
     token: str | None
     changed_at: int | None = None
+    due: bool = False
 
 
 @frozen
@@ -170,6 +171,7 @@ def _slots(header: LuksHeader, seen: Preview, opened_slot: int | None) -> Iterat
             slot.number == opened_slot,
             None if token is None else token.type,
             None if note is None else note.changed_at,
+            due=slot.number in books.due,
         )
 
 

@@ -45,6 +45,7 @@ from luksctl.model.step import (
     RemoveKeyslot,
     RepairHeader,
     RepairMeta,
+    StageRotation,
     Step,
     TakeKey,
     WriteIntent,
@@ -165,6 +166,7 @@ class Run:
                 | ForgetKeyslots()
                 | DisownKeyslot()
                 | RemoveKeyslot()
+                | StageRotation()
             ):
                 return self._slots.take(step, meta_behind=self._meta_behind)
             case WriteStateEncryption():

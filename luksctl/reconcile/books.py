@@ -86,6 +86,12 @@ class Books:
         """Note that `slot` is wanted no more. Cut: as before, or the next sync removes it."""
         self._write(header, token, self._read(header).disowned(slot))
 
+    def stage(self, header: LuksHeader, slots: tuple[int, ...], token: int) -> None:
+        """Note that the next boot makes new keys for `slots`. Cut: as before, or noted."""
+        before = self._read(header)
+        if before.with_due(slots) != before:
+            self._write(header, token, before.with_due(slots))
+
     def forget(self, header: LuksHeader, slots: tuple[int, ...], token: int, removed: Container[int] = ()) -> None:
         """Take out what is noted about `slots` that are gone, or that this run `removed`: what is there now is foreign.
 

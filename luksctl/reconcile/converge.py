@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from luksctl.errors import Busy, Degraded, NotConverged, Refused
+from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, Refused
 from luksctl.hints import TYPE_CHECKING
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
@@ -16,7 +16,7 @@ from luksctl.model.observed import Blank, Luks2, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
-from luksctl.model.step import Done, ProveAnyKey
+from luksctl.model.step import Done, MakeKey, ProveAnyKey, RemoveKeyslot
 from luksctl.reconcile.apply import Run
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.observe import observe
@@ -102,6 +102,7 @@ class Session:
         """Yield every step that makes the keyslots those of the config; Degraded for what could not be brought in sync.
 
         Where the volume was open before, one of its keys is recovered anew. A slot that fails is left as it was.
+        NeedsReboot where nothing is left but keys that only the next boot can make.
         """
         yield from self.unlock()
         planned = self.compare()
@@ -112,12 +113,32 @@ class Session:
         yield from self._run(None).take_all(planned.steps)
         left = self.compare() if planned.steps else planned
         if not left.in_sync:
-            waiting = [f"slot {slot}: not in sync" for slot in _slots_of(left) if left.steps]
-            raise Degraded(
-                "the keyslots could not be brought in sync: " + "; ".join((*left.problems, *waiting)),
-                volume=self._desired.volume,
-                hint=f"luksctl sync {self._desired.volume}",
-            )
+            raise self._not_in_sync(left)
+
+    def _not_in_sync(self, left: SyncPlan) -> Degraded | NeedsReboot:
+        volume = self._desired.volume
+        late = self._left_to_next_boot(left)
+        if late:
+            named = ", ".join(f"slot {slot}" for slot in late)
+            return NeedsReboot(f"{named}: this boot is past making its key, so the next one does it", volume=volume)
+        waiting = [f"slot {slot}: not in sync" for slot in _slots_of(left)]
+        cause = "the keyslots could not be brought in sync: " + "; ".join((*left.problems, *waiting))
+        return Degraded(cause, volume=volume, hint=f"luksctl sync {volume}")
+
+    def _left_to_next_boot(self, left: SyncPlan) -> tuple[int, ...]:
+        """Return the slots whose keys this boot is past making, if there is nothing else left to do; else none."""
+        makes = [step.key.slot for step in left.steps if isinstance(step, MakeKey)]
+        removes = any(isinstance(step, RemoveKeyslot) and step.key is None for step in left.steps)
+        if left.problems or removes or not all(self._keyring.failures.wait_for_boot(slot) for slot in makes):
+            return ()
+        return tuple(makes)
+
+    def stage(self, slots: tuple[int, ...]) -> Iterator[Done]:
+        """Yield the step that leaves new keys for `slots` to the next boot; writes nothing where that is noted."""
+        from luksctl.reconcile.plan_sync import plan_staging  # noqa: PLC0415  # no boot does
+
+        found = self._luks2()
+        yield from self._run(None).take_all(plan_staging(self._desired, found.device, found.header, slots))
 
     @property
     def unlocked_by_config(self) -> bool:

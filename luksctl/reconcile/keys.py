@@ -10,6 +10,8 @@ from luksctl.errors import (
     LuksctlError,
     ProviderUnavailable,
     SlotPassphraseRejected,
+    TpmReason,
+    TpmRejected,
 )
 from luksctl.hints import TypeVar
 from luksctl.model.config import ConfiguredKey
@@ -34,6 +36,10 @@ class Failures:
             error.operation = f"{key.kind} key"
         self.errors.append(error)
 
+    def wait_for_boot(self, slot: int) -> bool:
+        """Tell whether the key of `slot` could not be made only because this boot is past making it."""
+        return any(error.slot == slot and _comes_too_late(error) for error in self.errors)
+
     def combined(self, purpose: str, otherwise: type[LuksctlError] = Locked) -> LuksctlError:
         """Return one error that shows all: unavailable if any key may come back, else `otherwise`."""
         every = "; ".join(f"slot {error.slot} ({error.operation}): {error.cause}" for error in self.errors)
@@ -43,6 +49,10 @@ class Failures:
         hints = [error.hint for error in self.errors if error.hint is not None]
         hint = hints[0] if hints else "check the keys in the config, then: luksctl retry " + self.volume
         return kind(cause, volume=self.volume, hint=hint)
+
+
+def _comes_too_late(error: LuksctlError) -> bool:
+    return isinstance(error, TpmRejected) and error.reason is TpmReason.PHASE_OVER
 
 
 def cheapest_first(keys: tuple[ConfiguredKey, ...], header: LuksHeader) -> tuple[ConfiguredKey, ...]:

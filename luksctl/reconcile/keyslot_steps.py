@@ -20,6 +20,7 @@ from luksctl.model.step import (
     ForgetKeyslots,
     RecordKeyslots,
     RemoveKeyslot,
+    StageRotation,
     Step,
     WriteToken,
 )
@@ -28,7 +29,14 @@ from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.observe import current_header, expect_equal_copies
 
 KeyslotStep = (
-    AnnounceKeyslot | AddKeyslot | WriteToken | RecordKeyslots | ForgetKeyslots | DisownKeyslot | RemoveKeyslot
+    AnnounceKeyslot
+    | AddKeyslot
+    | WriteToken
+    | RecordKeyslots
+    | ForgetKeyslots
+    | DisownKeyslot
+    | RemoveKeyslot
+    | StageRotation
 )
 
 
@@ -70,6 +78,8 @@ class KeyslotSteps:
                 self._books(device).forget(self._header(device), slots, token, self._removed)
             case DisownKeyslot(_, device, slot, token):
                 self._books(device).disown(self._header(device), slot, token)
+            case StageRotation(_, device, slots, token):
+                self._books(device).stage(self._header(device), slots, token)
             case RemoveKeyslot():
                 return self._remove(step, meta_behind=meta_behind)
             case _:

@@ -31,6 +31,7 @@ from luksctl.model.step import (
     ProveKey,
     RecordKeyslots,
     RemoveKeyslot,
+    StageRotation,
     Step,
     TakeKey,
     WriteStateEncryption,
@@ -143,6 +144,14 @@ def plan_adoption(
     return (RecordKeyslots(desired.volume, device, opened, token, unfingerprinted=desired.policy.unfingerprinted),)
 
 
+def plan_staging(
+    desired: DesiredVolume, device: Device, header: LuksHeader, slots: tuple[int, ...]
+) -> tuple[StageRotation, ...]:
+    """Return the step that leaves new keys for `slots` to the next boot; none where nothing can be noted."""
+    token = None if desired.encryption is None else bookkeeping_token(desired.encryption, header.tokens)
+    return () if token is None else (StageRotation(desired.volume, device, slots, token),)
+
+
 @frozen
 class _Case:
     desired: DesiredVolume
@@ -238,7 +247,9 @@ def _put(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None) -> tuple[
     """Return the steps that put a key into its slot, or why it cannot be done."""
     if entry.spare is not None:
         return _from_spare(case, entry.key, entry.spare), None
-    asked = entry.key.slot in case.desired.rotate
+    # A lost key does not become a good one by being due: the machine may not be the one that it was then.
+    due = case.desired.booting and entry.works and entry.key.slot in case.books.due
+    asked = due or entry.key.slot in case.desired.rotate
     if entry.state is KeyState.LOST and not asked and (why := _not_by_itself(case, entry, opener)) is not None:
         return (), why
     if entry.state is KeyState.MISSING or case.header.keyslot(entry.key.slot) is None:

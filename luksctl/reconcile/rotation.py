@@ -18,8 +18,9 @@ from luksctl.value import replace
 def rotate(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> Iterator[Done]:
     """Yield every step that gives the slots of `desired.rotate` new keys, and brings all others in sync.
 
-    Refused where the volume is none of ours; Degraded where a slot still has the key it had, or is not in sync. Cut:
-    the next sync ends with the old key or the new one in the slot, and nothing left of the other.
+    Where this boot is past making a key, a step leaves it to the next one. Refused where the volume is none of ours;
+    Degraded where another slot still has the key it had, or is not in sync. Cut: the next sync ends with the old key or
+    the new one in the slot, and nothing left of the other.
     """
     volume = desired.volume
     with ports.disks.volume_lock(volume), Keyring(volume) as keyring:
@@ -31,11 +32,15 @@ def rotate(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> It
         if planned.sealing:
             ports.remember(volume, planned.sealing)
         yield from Run(volume, ports.under(desired.policy), keyring, None, desired.encryption).take_all(planned.steps)
+        old = [slot for slot in desired.rotate if not keyring.renewed(slot)]
+        late = tuple(slot for slot in old if keyring.failures.wait_for_boot(slot))
+        if late:
+            yield from session.stage(late)
         # What is left to do now is what a sync would do: the keys that were made are not made once more.
         yield from Session(replace(desired, rotate=()), settings, ports, keyring).sync()
-        old = [slot for slot in desired.rotate if not keyring.renewed(slot)]
-        if old:
-            causes = [error.cause for error in keyring.failures.errors if error.slot in old]
+        kept = [slot for slot in old if slot not in late]
+        if kept:
+            causes = [error.cause for error in keyring.failures.errors if error.slot in kept]
             because = "; ".join((*planned.problems, *causes)) or "nothing was changed"
-            named = ", ".join(f"slot {slot}" for slot in old)
+            named = ", ".join(f"slot {slot}" for slot in kept)
             raise Degraded(f"{named} kept the key it had: {because}", volume=volume, hint=f"luksctl check {volume}")

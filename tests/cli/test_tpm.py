@@ -7,9 +7,10 @@ from functools import partial
 
 import pytest
 
+from luksctl.providers.tpm import TpmProvider
 from luksctl.providers.tpm_connection import TpmConnection
 from tests.cli.desk import PASSPHRASE, Desk
-from tests.providers.measured_boot import extend
+from tests.providers.measured_boot import IMAGE, Machine, boot, event_log, extend, image_value
 from tests.providers.swtpm import Swtpm
 
 CONFIG = f"""\
@@ -132,3 +133,44 @@ def test_a_descriptor_without_a_recovery_key_is_a_mistake(desk: Desk) -> None:
     answer = desk.run("sync", "EPHEMERAL", "--key-fd", "7")
     assert answer.code == 64
     assert "luksctl sync --recovery --key-fd" in answer.err
+
+
+def signed_boot(desk: Desk, tpm: Swtpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boot an image that is signed for one phase, and be in that phase."""
+    machine = Machine(tpm, desk.directory)
+    machine.files.sign(image_value(IMAGE))
+    machine.event_log.write_bytes(event_log((11, 13, IMAGE)))
+    placed = partial(TpmProvider, directories=(str(machine.files.directory),), event_log=str(machine.event_log))
+    monkeypatch.setattr("luksctl.providers.tpm_run.TpmProvider", placed)
+    boot(tpm)
+
+
+def test_a_node_that_is_up_leaves_new_keys_to_the_next_boot(
+    desk: Desk, tpm: Swtpm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both for a key that is new in the config and for a rotation; exit code 7, and status says it."""
+    signed_boot(desk, tpm, monkeypatch)
+    signed = CONFIG.replace("literalPCRs: true, reseal: REPLACED", "reseal: auto")
+    desk.format("ephemeral", slots={1: PASSPHRASE})
+    desk.write_config(signed.replace("    - {slot: 0, tpm: {}}\n", ""))
+    assert desk.run("adopt", "EPHEMERAL").code == 0
+    desk.write_config(signed)
+    extend(tpm, 11, b"leave-initrd")
+    late = desk.run("--json", "sync", "EPHEMERAL")
+    assert late.code == 7, late.err
+    assert "the next one does it" in late.json["volumes"][0]["nextBoot"]
+    assert late.json["volumes"][0]["problems"] == []
+    boot(tpm)
+    assert desk.run("sync", "EPHEMERAL").code == 0
+    extend(tpm, 11, b"leave-initrd")
+    rotated = desk.run("--json", "keys", "rotate", "EPHEMERAL")
+    assert rotated.code == 7, rotated.err
+    (entry,) = rotated.json["rotated"]
+    assert (entry["slots"], entry["staged"]) == ([], [0])
+    before = desk.bytes_of("ephemeral")
+    again = desk.run("keys", "rotate", "EPHEMERAL", "--slot", "0")
+    assert again.code == 7
+    assert "EPHEMERAL: this boot is past making keys for slots 0; the next one makes them" in again.out
+    assert desk.run("sync", "EPHEMERAL").code == 0
+    assert "new key at the next boot" in desk.run("status", "EPHEMERAL").out
+    assert desk.bytes_of("ephemeral") == before
