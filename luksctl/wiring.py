@@ -181,6 +181,10 @@ class Providers:
         """Say of a tpm key what its provider would bind another one to; nothing is known of other kinds."""
         return self._tpm().vouching(self._policy().tpm, key, token) if key.kind is KeyKind.TPM else Vouching()
 
+    def deviation(self, key: ConfiguredKey, token: str | None) -> str | None:
+        """Say how the token of a tpm key is not bound as the config says; the other kinds have nothing to choose."""
+        return self._tpm().deviation(self._policy().tpm, key, token) if key.kind is KeyKind.TPM else None
+
     def by_policy(self, ports: Ports, policy: EncryptionPolicy) -> Ports:
         """Return `ports` with keys by `policy` instead; the TPM is one and the same.
 
@@ -191,6 +195,7 @@ class Providers:
             ports,
             provider=other.provider if ports.provider == self.provider else ports.provider,
             vouching=other.vouching if ports.vouching == self.vouching else ports.vouching,
+            deviation=other.deviation if ports.deviation == self.deviation else ports.deviation,
             by_policy=other.by_policy,
         )
 
@@ -227,6 +232,7 @@ def build_node(
         meta,
         providers.provider,
         providers.vouching,
+        providers.deviation,
         lambda volume, sealing: _remember(node, volume, sealing),
         providers.by_policy,
     )

@@ -16,7 +16,7 @@ class KeyState(StrEnum):
     IN_SYNC = "in sync"  # the fingerprint of its slot matches; the slot was not tried
     PROVEN = "proven"  # it opened its slot in this run
     MISSING = "missing"  # there is no such slot
-    DIFFERS = "differs"  # the slot is ours, and the key does not open it
+    DIFFERS = "differs"  # the slot is ours, and the key does not open it, or not as the config says
     BLOCKED = "blocked"  # the slot, or the token of its number, is somebody else's
     UNTRIED = "not tried"  # only a real try could tell, and none was wanted
     UNAVAILABLE = "unavailable"  # its provider cannot say now, so nothing is known

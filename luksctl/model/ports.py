@@ -171,8 +171,9 @@ class MetaStore(Protocol):
 class Ports:
     """The world as reconcile sees it. `vouching` says of a key and its token what another one would be worth.
 
-    It raises ProviderUnavailable and KeyRejected as a provider does. Both go by the policy of the config that rules,
-    and in what `under` returns by another one. `remember` is told which lost keys of a volume a run is about to
+    It raises ProviderUnavailable and KeyRejected as a provider does. `deviation` says how the token of a key that works
+    is not as the config wants it, or None (TokenInvalid where it is none). All go by the policy of the config that
+    rules, and in what `under` returns by another one. `remember` is told which lost keys of a volume a run is about to
     replace, before its first step; it raises DeviceError where that cannot be kept, and then nothing is replaced.
     """
 
@@ -181,6 +182,7 @@ class Ports:
     meta: MetaStore
     provider: Callable[[ConfiguredKey], KeyProvider]
     vouching: Callable[[ConfiguredKey, str | None], Vouching] = lambda _key, _token: Vouching()
+    deviation: Callable[[ConfiguredKey, str | None], str | None] = lambda _key, _token: None
     remember: Callable[[str, tuple[Sealing, ...]], None] = lambda _volume, _sealing: None
     by_policy: Callable[[Ports, EncryptionPolicy], Ports] = lambda ports, _policy: ports
 

@@ -108,6 +108,14 @@ class TpmProvider:
                 holds=read_secure_boot(self._efivars).enforced and self._is_signed(tpm),
             )
 
+    def deviation(self, key: ConfiguredKey, token: str | None) -> str | None:
+        """Say how `token` is not bound to the PCRs of `key`, or None; raises TokenInvalid. The TPM is not asked.
+
+        Signed or literal is not compared: META, from which STATE opens, does not know which the policy wants.
+        """
+        wanted, found = _bound(_tpm_key(key)), read_token(token).policy.bound
+        return None if found == wanted else f"it is bound to {_named(found)}, and the config says {_named(wanted)}"
+
     def _is_signed(self, tpm: Tpm) -> bool:
         policy = Policy(signed=True, bound=())
         try:
@@ -122,8 +130,7 @@ class TpmProvider:
         return self._files.read() if policy.signed else SignedPolicy()
 
     def _policy_for(self, source: TpmKey) -> Policy:
-        bound = DEFAULT_PCRS if source.pcrs is None else tuple(sorted(set(source.pcrs)))
-        policy = Policy(not self._policy.literal_pcrs, bound)
+        policy = Policy(not self._policy.literal_pcrs, _bound(source))
         if not policy.pcrs:
             raise TpmRejected(
                 "literalPCRs with an empty list of pcrs binds the key to nothing",
@@ -230,6 +237,14 @@ def _placed(volume: str, key: ConfiguredKey) -> Iterator[None]:
         if error.hint is None and isinstance(error, TpmRejected) and error.reason in _FOR_A_FRESH_KEY:
             error.hint = f"once another key opened it: luksctl keys rotate {volume} --slot {key.slot}"
         raise
+
+
+def _bound(source: TpmKey) -> tuple[int, ...]:
+    return DEFAULT_PCRS if source.pcrs is None else tuple(sorted(set(source.pcrs)))
+
+
+def _named(pcrs: tuple[int, ...]) -> str:
+    return f"PCR {', '.join(map(str, pcrs))}" if pcrs else "no listed PCR"
 
 
 def _tpm_key(key: ConfiguredKey) -> TpmKey:

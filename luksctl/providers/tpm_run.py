@@ -43,6 +43,10 @@ class TpmRun:
         provider = TpmProvider(self._connection, policy)
         return self._deadline.run(lambda: provider.vouching(key, token), lambda _: None)
 
+    def deviation(self, policy: TpmPolicy, key: ConfiguredKey, token: str | None) -> str | None:
+        """Say how `token` is not bound as `key` and `policy` want it, or None; the TPM is not asked."""
+        return TpmProvider(self._connection, policy).deviation(key, token)
+
 
 def _slow(cause: str) -> TpmUnavailable:
     hint = "luksctl retry tries again; a TPM that stays silent needs the machine powered off and on"

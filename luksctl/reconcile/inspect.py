@@ -73,7 +73,17 @@ class Inspector:
             findings.append(self._with_spare(known, found) if trying else found)
         return Inspection(known, tuple(findings), problem, self._keyring.opener)
 
-    def _look(self, books: Bookkeeping, slot: _Slot, policy: EncryptionPolicy, *, trying: bool) -> KeyFinding:  # noqa: PLR0911  # one for each state
+    def _look(self, books: Bookkeeping, slot: _Slot, policy: EncryptionPolicy, *, trying: bool) -> KeyFinding:
+        found = self._judge(books, slot, policy, trying=trying)
+        if not found.works:
+            return found
+        try:
+            deviation = self._ports.deviation(slot.key, slot.token)
+        except TokenInvalid as error:
+            return KeyFinding(slot.key, KeyState.UNAVAILABLE, problem=error.cause)
+        return found if deviation is None else KeyFinding(slot.key, KeyState.DIFFERS, problem=deviation)
+
+    def _judge(self, books: Bookkeeping, slot: _Slot, policy: EncryptionPolicy, *, trying: bool) -> KeyFinding:  # noqa: PLR0911  # one for each state
         key = slot.key
         foreign = self._foreign_token(key)
         if foreign is not None:

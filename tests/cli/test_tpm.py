@@ -174,3 +174,20 @@ def test_a_node_that_is_up_leaves_new_keys_to_the_next_boot(
     assert desk.run("sync", "EPHEMERAL").code == 0
     assert "new key at the next boot" in desk.run("status", "EPHEMERAL").out
     assert desk.bytes_of("ephemeral") == before
+
+
+def test_other_pcrs_in_the_config_bind_the_key_anew(desk: Desk, tpm: Swtpm) -> None:
+    """The sync makes a key that is bound to them, and the next one has nothing to do."""
+    with_tpm_key(desk)
+    extend(tpm, 4, b"a boot loader")
+    desk.write_config(CONFIG.replace("REPLACED", "never").replace("tpm: {}}", "tpm: {options: {pcrs: [7, 4]}}}"))
+    dry = desk.run("sync", "EPHEMERAL", "--dry-run")
+    assert dry.code == 8, dry.err
+    assert desk.run("sync", "EPHEMERAL").code == 0
+    before = desk.bytes_of("ephemeral")
+    assert desk.run("sync", "EPHEMERAL").code == 0
+    assert desk.bytes_of("ephemeral") == before
+    extend(tpm, 4, b"another one")
+    found = desk.run("check", "EPHEMERAL")
+    assert found.code == 5
+    assert "PCR 4 is " in found.out

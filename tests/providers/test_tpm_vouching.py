@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from luksctl.errors import TpmReason, TpmRejected
-from luksctl.model.config import TpmPolicy
+from luksctl.errors import TokenInvalid, TpmReason, TpmRejected
+from luksctl.model.config import ConfiguredKey, TpmKey, TpmPolicy
 from luksctl.model.sealing import Vouching
 from luksctl.providers.tpm_connection import TpmConnection
-from tests.providers.measured_boot import IMAGE, KEY, Machine, boot, image_value, loaded_handles
+from tests.providers.measured_boot import IMAGE, KEY, Machine, boot, extend, image_value, loaded_handles
 from tests.providers.swtpm import Swtpm
 
 NEW_FIRMWARE = b"a dbx update"
@@ -102,3 +102,29 @@ def test_where_no_key_can_be_made_that_is_raised(machine: Machine) -> None:
     with pytest.raises(TpmRejected) as caught:
         vouching(machine, None)
     assert caught.value.reason is TpmReason.NO_SIGNATURE
+
+
+@pytest.mark.parametrize(
+    ("made_for", "asked_for", "said"),
+    [
+        (None, (7,), None),
+        ((4, 7), (7, 4, 4), None),
+        ((), (), None),
+        (None, (4, 7), "it is bound to PCR 7, and the config says PCR 4, 7"),
+        ((7,), (), "it is bound to PCR 7, and the config says no listed PCR"),
+    ],
+)
+def test_a_token_for_other_pcrs_deviates(
+    machine: Machine, made_for: tuple[int, ...] | None, asked_for: tuple[int, ...], said: str | None
+) -> None:
+    """Order and repetition do not count."""
+    extend(machine.tpm, 4, b"a boot loader")
+    _, token = machine.make(ConfiguredKey(4, TpmKey(pcrs=made_for)))
+    with TpmConnection(machine.tpm.tcti) as connection:
+        assert machine.provider(connection).deviation(ConfiguredKey(4, TpmKey(pcrs=asked_for)), token) == said
+
+
+def test_no_token_deviates_by_being_none(machine: Machine) -> None:
+    """What cannot be read is not compared."""
+    with TpmConnection(machine.tpm.tcti) as connection, pytest.raises(TokenInvalid):
+        machine.provider(connection).deviation(KEY, "{}")
