@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 
 from luksctl.cli.verbs import Verb
@@ -10,6 +11,7 @@ from luksctl.errors import UsageError
 from luksctl.hints import Any, Final, NoReturn
 
 EVERYWHERE: Final = (0, 1, 64)
+_COLUMNS: Final = 80
 _BOOLEANS: Final = {"true": "--", "false": "--no-"}
 
 
@@ -29,11 +31,28 @@ class _Extend(argparse.Action):
         setattr(namespace, self.dest, given)
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal; argparse makes one for each option, and would load slow modules to find the width."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    given = os.environ.get("COLUMNS", "")
+    if given.isdecimal() and int(given) > 0:
+        return int(given)
+    try:
+        return os.get_terminal_size(1).columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are UsageError; make options by `add_flag`, `add_list` and `add_argument`."""
 
     def __init__(self, *, flags: set[str] | None = None, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
         self.flags = set() if flags is None else flags
         self._commands: argparse._SubParsersAction[Parser] | None = None
 

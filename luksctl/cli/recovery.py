@@ -17,7 +17,7 @@ from luksctl.providers.recipient import read_identity
 from luksctl.providers.sealed_key import SealedKey, open_sealed_key, read_sealed_key
 
 if TYPE_CHECKING:
-    from luksctl.node.recovery import RecoverySlot
+    from luksctl.node.recovery_listing import RecoverySlot
 
 
 def configure(parser: Parser) -> None:

@@ -25,6 +25,8 @@ TOKEN_TYPE: Final = "luksctl"  # noqa: S105  # a type, no secret
 # With more configured keys there is no room for a spare and this token, so there is no bookkeeping either.
 MAX_KEYS_WITH_BOOKKEEPING: Final = 30
 _VERSION: Final = 1
+# The end of the year 9999: later times cannot be written as a date.
+_LAST_SECOND: Final = 253_402_300_799
 
 
 class Purpose(StrEnum):
@@ -172,7 +174,7 @@ def _note(slot: int, value: object) -> SlotNote:
     return SlotNote(
         slot,
         Purpose(_text(fields.get("for"))),
-        _number(fields.get("at"), 1 << 62),
+        _number(fields.get("at"), _LAST_SECOND),
         None if "fp" not in fields else _text(fields["fp"]),
         None if "tokenFp" not in fields else _text(fields["tokenFp"]),
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from luksctl.hints import Any, Final
 from luksctl.model.header import LuksHeader
@@ -78,7 +78,7 @@ def note_checked(directory: str, volumes: Sequence[str], found: Sequence[SlotRec
 
 def timestamp(seconds: int) -> str:
     """Return seconds since the epoch as people and JSON readers write it, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def _fields(entry: SlotRecord) -> dict[str, object]:
@@ -107,4 +107,6 @@ def _parse(entry: dict[str, Any]) -> SlotRecord:
 
 
 def _seconds(text: str) -> int:
+    from datetime import datetime  # noqa: PLC0415  # few verbs ask, and every status loads this module
+
     return int(datetime.fromisoformat(text).timestamp())

@@ -7,39 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from luksctl.errors import KeyRejected, Locked, LuksctlError, Refused
-from luksctl.model.bookkeeping import Purpose
 from luksctl.model.config import EncryptionPolicy
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.header import LuksHeader
 from luksctl.model.observed import FilesystemFound, Luks2
 from luksctl.model.step import Done, MakeKey, ProveKey
-from luksctl.node.checked import timestamp
 from luksctl.node.node import Node
-from luksctl.node.recovery_record import note_verified, verified_at
+from luksctl.node.recovery_listing import RecoverySlot, listed
+from luksctl.node.recovery_record import note_verified
 from luksctl.node.sources import state_directory
 from luksctl.node.sync import ruling_config, wish
 from luksctl.providers.recovery_key import make_recovery_key
-from luksctl.reconcile.books import unverified
 from luksctl.reconcile.converge import Look, look
 from luksctl.reconcile.recovery import RecoverySession, recovery_session, slot_opened_by
 from luksctl.secret import Secret
 from luksctl.value import frozen
-
-
-@frozen
-class RecoverySlot:
-    """One recovery key as the bookkeeping lists it; times are RFC 3339.
-
-    `present` is False where another tool removed the keyslot. `verified_at` None: never, as far as STATE knows, or
-    STATE is not mounted.
-    """
-
-    volume: str
-    header_uuid: str
-    slot: int
-    made_at: str
-    present: bool
-    verified_at: str | None
 
 
 @frozen
@@ -131,7 +112,7 @@ def replace_recovery_key(node: Node, volume: str, slot: int, show: Show) -> Plac
 def recovery_keys(node: Node, volume: str) -> tuple[RecoverySlot, ...]:
     """Return the recovery keys of `volume`, without a key derivation: as the header lists them, not verified."""
     observed = _look(node, volume).observed
-    return _listed(volume, observed.header, state_directory(node)) if isinstance(observed, Luks2) else ()
+    return listed(volume, observed.header, state_directory(node)) if isinstance(observed, Luks2) else ()
 
 
 def verify_recovery_key(node: Node, volume: str, key: Secret, clock: Callable[[], float] = time.time) -> Proof:
@@ -145,32 +126,15 @@ def verify_recovery_key(node: Node, volume: str, key: Secret, clock: Callable[[]
         error.volume = error.volume or volume
         raise
     directory = state_directory(node)
-    listed = slot in {entry.slot for entry in _listed(volume, found.header, None)}
-    proof = Proof(volume, found.header.uuid, slot, listed, not_kept="STATE is not mounted")
+    known = slot in {entry.slot for entry in listed(volume, found.header, None)}
+    proof = Proof(volume, found.header.uuid, slot, known, not_kept="STATE is not mounted")
     if directory is None:
         return proof
     try:
         kept = note_verified(directory, volume, found.header, slot, int(clock()))
     except OSError as error:
-        return Proof(volume, found.header.uuid, slot, listed, not_kept=f"{directory} takes no file: {error.strerror}")
-    return Proof(volume, found.header.uuid, slot, listed, kept=kept)
-
-
-def recovery_warnings(node: Node, volume: str, header: LuksHeader) -> tuple[str, ...]:
-    """Return one sentence for each recovery key that nobody has verified yet, or whose slot is gone.
-
-    Empty while STATE is not mounted, which is where it stands who was verified.
-    """
-    directory = state_directory(node)
-    if directory is None:
-        return ()
-    found = []
-    for entry in _listed(volume, header, directory):
-        if not entry.present:
-            found.append(f"slot {entry.slot} (recovery) was removed by another tool (luksctl recovery remove)")
-        elif entry.verified_at is None:
-            found.append(f"slot {entry.slot} (recovery) was never verified (luksctl recovery verify {volume})")
-    return tuple(found)
+        return Proof(volume, found.header.uuid, slot, known, not_kept=f"{directory} takes no file: {error.strerror}")
+    return Proof(volume, found.header.uuid, slot, known, kept=kept)
 
 
 def opens_nothing(volume: str) -> Locked:
@@ -196,22 +160,6 @@ def luks2(node: Node, volume: str) -> Luks2:
 def _look(node: Node, volume: str) -> Look:
     unknown = DesiredVolume(volume, None, EncryptionPolicy(), "a recovery key only opens what is there")
     return look(unknown, node.settings.volume(volume), node.ports)
-
-
-def _listed(volume: str, header: LuksHeader, directory: str | None) -> tuple[RecoverySlot, ...]:
-    books = unverified(header)
-    return tuple(
-        RecoverySlot(
-            volume,
-            header.uuid,
-            note.slot,
-            timestamp(note.changed_at),
-            header.keyslot(note.slot) is not None,
-            verified_at(directory, volume, header, note.slot),
-        )
-        for note in (() if books is None else books.notes)
-        if note.purpose is Purpose.RECOVERY
-    )
 
 
 def _session(node: Node, volume: str) -> AbstractContextManager[RecoverySession]:

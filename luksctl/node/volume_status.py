@@ -16,7 +16,7 @@ from luksctl.model.step import OpenVolume
 from luksctl.node import talos
 from luksctl.node.node import Node
 from luksctl.node.preview import Preview
-from luksctl.node.recovery import recovery_warnings
+from luksctl.node.recovery_listing import recovery_warnings
 from luksctl.node.report import Report, VolumeState, read_report
 from luksctl.node.units import mount_unit
 from luksctl.reconcile.books import unverified

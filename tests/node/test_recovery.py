@@ -21,10 +21,10 @@ from luksctl.node.recovery import (
     add_recovery_key,
     luks2,
     recovery_keys,
-    recovery_warnings,
     remove_recovery_key,
     verify_recovery_key,
 )
+from luksctl.node.recovery_listing import recovery_warnings
 from luksctl.node.recovery_record import FILE_NAME
 from luksctl.node.report import VolumeState, read_report
 from luksctl.node.status import node_status
