@@ -18,6 +18,7 @@ class DesiredVolume:
     `rotate` are slots whose keys are made anew, though what they hold is in sync. `expect_encrypted` is what
     `luksctl enable` recorded: a plain filesystem there is never mounted. `resealing` is what speaks for and against
     sealing a lost tpm key anew in this run. `booting`: a boot runs it, and every key should serve now.
+    `trial`: it may be taken back, so keys are only added.
     """
 
     volume: str
@@ -31,6 +32,7 @@ class DesiredVolume:
     rotate: tuple[int, ...] = ()
     resealing: Resealing = Resealing()
     booting: bool = False
+    trial: bool = False
 
     @property
     def mapped_name(self) -> str:

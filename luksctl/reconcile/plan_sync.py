@@ -6,6 +6,8 @@ nobody wants any more are removed. A slot is removed only where another one was 
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 from luksctl.errors import Refused
 from luksctl.hints import Final
 from luksctl.model.bookkeeping import MAX_KEYS_WITH_BOOKKEEPING, TOKEN_TYPE, Bookkeeping, Purpose
@@ -48,6 +50,9 @@ _NO_TOKEN: Final = -1
 _CANNOT_CHANGE: Final = (
     f"its key does not open it, and with more than {MAX_KEYS_WITH_BOOKKEEPING} keys no slot can be changed in place: "
     "remove it by hand (cryptsetup luksKillSlot), then luksctl sync"
+)
+_CANNOT_TRY: Final = (
+    f"with more than {MAX_KEYS_WITH_BOOKKEEPING} keys nothing is noted that could be taken back: apply it without trial"
 )
 _CANNOT_REMOVE: Final = (
     f"it is not in the config, and with more than {MAX_KEYS_WITH_BOOKKEEPING} keys luksctl does not know whose it is: "
@@ -94,12 +99,14 @@ def plan_sync(
     if desired.follow_in_meta and meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
         # What META says, or said, may be all that the next boot has to open STATE.
         return SyncPlan(problems=(f"META is {meta.state}, and could not follow: the keyslots are left as they are",))
-    follow = _follow_in_meta(desired, encryption, found, meta)
+    follow = () if desired.trial else _follow_in_meta(desired, encryption, found, meta)
     token = bookkeeping_token(encryption, header.tokens)
     if books is None:
         # A volume of others is opened and left as it is.
         return SyncPlan(follow, () if found.problem is None else (found.problem,))
     if token is None:
+        if desired.trial:
+            return SyncPlan(problems=(_CANNOT_TRY,))
         case = _Case(desired, device, header, books, _NO_TOKEN, desired.policy)
         return _without_bookkeeping(case, encryption, found, follow)
     case = _Case(desired, device, header, books, token, desired.policy)
@@ -113,8 +120,9 @@ def plan_sync(
     begun: list[tuple[Step, ...]] = []
     changes: list[tuple[Step, ...]] = []
     sealing = []
+    spares: set[int] = set()
     for entry in found.findings:
-        steps, problem = _put(case, entry, found.opener)
+        steps, problem = _put(case, entry, found.opener, spares)
         if steps and entry.vouching is not None:
             sealing.append(Sealing(entry.key.slot, entry.problem or entry.state, entry.vouching))
         if steps:
@@ -124,7 +132,7 @@ def plan_sync(
     if changes and (full := _no_room(case, encryption, found)) is not None:
         changes, sealing = [], []  # what is removed makes room, perhaps, and the next run adds
         problems.append(full)
-    removals = _remove_unwanted(case, found)
+    removals = () if desired.trial else _remove_unwanted(case, found)
     every = [*before, *(step for change in (*begun, *changes) for step in change)]
     proven = any(entry.state is KeyState.PROVEN for entry in found.findings)
     return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems), tuple(sealing))
@@ -165,11 +173,11 @@ class _Case:
     def configured(self) -> set[int]:
         return set() if self.desired.encryption is None else {key.slot for key in self.desired.encryption.keys}
 
-    def free_slot(self) -> int | None:
-        """Return the highest slot that is free for a spare."""
+    def free_slot(self, taken: Container[int] = ()) -> int | None:
+        """Return the highest slot that is free for a spare, and not `taken`."""
         used = {slot.number for slot in self.header.keyslots} | self.configured
         tokens = {token.number for token in self.header.tokens if token.type != TOKEN_TYPE} | {self.token}
-        return next((n for n in range(MAX_SLOT, -1, -1) if n not in used and n not in tokens), None)
+        return next((n for n in range(MAX_SLOT, -1, -1) if n not in used and n not in tokens and n not in taken), None)
 
 
 def _without_bookkeeping(
@@ -205,6 +213,8 @@ def _no_room(case: _Case, encryption: VolumeEncryption, found: Inspection) -> st
 
     added = [entry for entry in found.findings if entry.state in (KeyState.MISSING, KeyState.LOST) and not entry.spare]
     missing = tuple(entry.key for entry in added if case.header.keyslot(entry.key.slot) is None)
+    if case.desired.trial:  # then each changed key has a spare of its own, and all stay
+        missing += tuple(entry.key for entry in found.findings if entry.state is KeyState.DIFFERS and not entry.spare)
     budget = budget_of_sync(case.header, case.books, encryption, missing, case.policy)
     if budget.fits:
         return None
@@ -243,10 +253,13 @@ def _follow_in_meta(
     return (WriteStateEncryption(STATE, encryption),)
 
 
-def _put(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None) -> tuple[tuple[Step, ...], str | None]:
-    """Return the steps that put a key into its slot, or why it cannot be done."""
+def _put(
+    case: _Case, entry: KeyFinding, opener: ConfiguredKey | None, spares: set[int]
+) -> tuple[tuple[Step, ...], str | None]:
+    """Return the steps that put a key into its slot, or why it cannot be done; `spares` are those that stay in use."""
     if entry.spare is not None:
-        return _from_spare(case, entry.key, entry.spare), None
+        # On trial it stays there: its own slot holds the key that comes back.
+        return () if case.desired.trial else _from_spare(case, entry.key, entry.spare), None
     # A lost key does not become a good one by being due: the machine may not be the one that it was then.
     due = case.desired.booting and entry.works and entry.key.slot in case.books.due
     asked = due or entry.key.slot in case.desired.rotate
@@ -256,9 +269,11 @@ def _put(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None) -> tuple[
         return _add(case, entry.key), None
     if not (entry.works and asked) and entry.state not in (KeyState.DIFFERS, KeyState.LOST):
         return (), None
-    spare = case.free_slot()
+    spare = case.free_slot(spares)
     if spare is None:
         return (), "there is no free keyslot to change it through"
+    if case.desired.trial:
+        spares.add(spare)
     return _change(case, entry.key, spare), None
 
 
@@ -296,7 +311,7 @@ def _change(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
         MakeKey(volume, key),
         AnnounceKeyslot(volume, device, spare, key.slot, case.token),
         *_write(case, key, spare),
-        *_move(case, key, spare),
+        *(() if case.desired.trial else _move(case, key, spare)),
     )
 
 
