@@ -37,6 +37,7 @@ class Block:
 
     def __init__(self, report: Report, node: MappingNode, path: str, line: int) -> None:
         self.report = report
+        self.node = node
         self.path = path
         self.line = line
         self._fields: dict[str, tuple[Node, Node]] = {}

@@ -10,6 +10,7 @@ from luksctl.hints import Final, final
 
 # A unit we start may wait for its own deadline first.
 _UNIT_TIMEOUT_S: Final = 600.0
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 @final
@@ -66,6 +67,15 @@ class RunningSystem:
         """Return the words of the kernel command line."""
         with open(self._cmdline_path, encoding="utf-8", errors="surrogateescape") as source:
             return tuple(source.read().split())
+
+    def boot_id(self) -> str:
+        """Return what tells this boot from all others (random(4), boot_id)."""
+        with open(_BOOT_ID, encoding="ascii") as source:
+            return source.read().strip()
+
+    def reboot(self) -> None:
+        """Have systemd reboot the machine, and return at once; DeviceError where it does not begin."""
+        _systemctl("--no-block", "reboot")
 
     def monotonic_s(self) -> float:
         """Return seconds on a clock that all processes of this boot share."""

@@ -2,7 +2,8 @@
 
     {"version": 1,
      "intents": [{"kind": "format", "volume", "partition", "headerUUID", "attempt", "phase", "lastError"}],
-     "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null}
+     "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null,
+     "trial": {"bootID", "deadline", "storedSHA256"}}
 
 A reader of version 1 must understand every intent, so a new kind of intent is a new version. Fields it may ignore can
 be added without one: they are kept when the record is written.
@@ -16,14 +17,16 @@ from collections.abc import Mapping
 from luksctl.errors import MetaError
 from luksctl.hints import Final, assert_never
 from luksctl.model.intent import FormatIntent, FormatPhase, Intent
-from luksctl.model.meta import MachineCheck, NodeRecord
+from luksctl.model.meta import MachineCheck, NodeRecord, Trial
 from luksctl.value import field, frozen
 
 VERSION: Final = 1
 # The cause of a failed attempt is free text; it must never be what fills META.
 LAST_ERROR_CHARACTERS: Final = 500
+# More seconds than any machine runs; no infinity, and no number that is none.
+_LATEST_S: Final = 1e15
 _HEX: Final = frozenset("0123456789abcdef")
-_FIELDS: Final = frozenset({"version", "intents", "partitions", "encrypted", "machineCheck"})
+_FIELDS: Final = frozenset({"version", "intents", "partitions", "encrypted", "machineCheck", "trial"})
 
 
 @frozen
@@ -45,6 +48,14 @@ def encode(record: NodeRecord, unknown_fields: Mapping[str, object]) -> bytes:
         "encrypted": list(record.encrypted),
         "machineCheck": None if check is None else {"salt": check.salt, "mac": check.mac},
     }
+    if record.trial is not None:
+        # A reader that does not know of it follows the config that is stored, which takes the trial back.
+        trial = record.trial
+        document["trial"] = {
+            "bootID": trial.boot_id,
+            "deadline": trial.deadline_s,
+            "storedSHA256": trial.stored_digest,
+        }
     return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
@@ -78,6 +89,7 @@ def decode(value: bytes | None) -> StoredRecord:
         ),
         encrypted=tuple(_text(name, "a volume's name") for name in _list(fields.get("encrypted", []), "encrypted")),
         machine_check=None if check is None else _decode_check(_object(check, "machineCheck")),
+        trial=None if fields.get("trial") is None else _decode_trial(_object(fields["trial"], "trial")),
     )
     return StoredRecord(record, {name: inner for name, inner in fields.items() if name not in _FIELDS})
 
@@ -123,6 +135,14 @@ def _decode_check(fields: dict[str, object]) -> MachineCheck:
     if not salt or not mac or len(salt) % 2 or len(mac) % 2 or not set(salt + mac) <= _HEX:
         raise _damaged("machineCheck is not hexadecimal")
     return MachineCheck(salt, mac)
+
+
+def _decode_trial(fields: dict[str, object]) -> Trial:
+    deadline = fields.get("deadline")
+    if not isinstance(deadline, int | float) or isinstance(deadline, bool) or not 0 <= deadline < _LATEST_S:
+        raise _damaged("trial's deadline is not a number")
+    boot_id, digest = (_text(fields.get(name), f"trial's {name}") for name in ("bootID", "storedSHA256"))
+    return Trial(boot_id, float(deadline), digest)
 
 
 def _object(value: object, what: str) -> dict[str, object]:

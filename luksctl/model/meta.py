@@ -36,6 +36,19 @@ class MachineCheck:
 
 
 @frozen
+class Trial:
+    """A config is on trial: keys of it were added, nothing of it is stored. In another boot than `boot_id` it is over.
+
+    `deadline_s` is when it is taken back, on the clock that all processes of that boot share; `stored_digest` is the
+    SHA-256 of the config in STATE that comes back, in hexadecimal.
+    """
+
+    boot_id: str
+    deadline_s: float
+    stored_digest: str
+
+
+@frozen
 class NodeRecord:
     """Our tag. `partitions` are GPT UUIDs recorded when a volume was first finished; another one is refused.
 
@@ -46,6 +59,7 @@ class NodeRecord:
     partitions: tuple[tuple[str, str], ...] = ()
     encrypted: tuple[str, ...] = ()
     machine_check: MachineCheck | None = None
+    trial: Trial | None = None
 
     def intent(self, volume: str) -> Intent | None:
         """Return the announced work on `volume`, or None."""
@@ -63,6 +77,10 @@ class NodeRecord:
     def without_intent(self, volume: str) -> NodeRecord:
         """Return the record without the intent of `volume`."""
         return replace(self, intents=tuple(intent for intent in self.intents if intent.volume != volume))
+
+    def with_trial(self, trial: Trial | None) -> NodeRecord:
+        """Return the record with this trial, or without any."""
+        return replace(self, trial=trial)
 
     def with_machine_check(self, check: MachineCheck) -> NodeRecord:
         """Return the record that knows this machine by `check`."""

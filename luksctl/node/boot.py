@@ -210,10 +210,19 @@ def _effective_config(node: Node, *, booting: bool) -> tuple[MachineConfig, tupl
         return outside, (), "STATE is not mounted, so this config may only open"
     if stat.S_IMODE(os.stat(directory).st_mode) != _STATE_MODE:
         os.chmod(directory, _STATE_MODE)
+    notes = _turned_over(node, directory) if booting else ()
     stored = stored_config(directory)
     if stored is None:
         return _first_config(node, directory, booting=booting)
-    return stored, (*_ignored(node, stored), *follow_state(node, stored, booting=booting).findings), None
+    return stored, (*notes, *_ignored(node, stored), *follow_state(node, stored, booting=booting).findings), None
+
+
+def _turned_over(node: Node, directory: str) -> tuple[str, ...]:
+    """Do what earlier boots left to this one: a staged config becomes STATE's own, and a trial is over."""
+    from luksctl.node.staged import take_staged  # noqa: PLC0415  # the first stage does without, and its start is timed
+    from luksctl.node.trial import end_by_reboot  # noqa: PLC0415  # as above
+
+    return (*take_staged(node, directory), *end_by_reboot(node))
 
 
 def _first_config(node: Node, directory: str, *, booting: bool) -> tuple[MachineConfig, tuple[str, ...], str | None]:

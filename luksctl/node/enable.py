@@ -19,7 +19,17 @@ from luksctl.node import guard
 from luksctl.node.expected import write_expected
 from luksctl.node.files import read_file, replace_file, sync_directory
 from luksctl.node.node import Paths
-from luksctl.node.units import CHECK_TIMER, LOCAL_FS, MARK, TIMERS, UnitFile, check_units, mount_unit, unit_files
+from luksctl.node.units import (
+    CHECK_TIMER,
+    LOCAL_FS,
+    MARK,
+    TIMERS,
+    UnitFile,
+    check_units,
+    mount_unit,
+    trial_unit,
+    unit_files,
+)
 from luksctl.value import frozen
 
 _UNITS: Final = "/etc/systemd/system"
@@ -115,7 +125,9 @@ def enable(target: Target, host: Host, *, encrypted: tuple[str, ...] | None) -> 
 
 def _planned(target: Target) -> tuple[UnitFile, ...]:
     units = unit_files(target.settings, target.paths, target.program)
-    return (*units, *check_units(target.settings, target.command)) if target.command else units
+    if not target.command:
+        return units
+    return (*units, *check_units(target.settings, target.command), trial_unit(target.command))
 
 
 def _missing_programs(target: Target) -> Iterator[str]:

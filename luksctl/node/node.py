@@ -29,6 +29,12 @@ class System(Protocol):
     def kernel_arguments(self) -> tuple[str, ...]:
         """Return the words of the kernel command line."""
 
+    def boot_id(self) -> str:
+        """Return what tells this boot from all others."""
+
+    def reboot(self) -> None:
+        """Have systemd reboot the machine, and return at once; DeviceError where it does not begin."""
+
     def monotonic_s(self) -> float:
         """Return seconds on a clock that all processes of this boot share."""
 

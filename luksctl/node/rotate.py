@@ -21,6 +21,7 @@ from luksctl.node.config_view import config_view
 from luksctl.node.node import Node
 from luksctl.node.recovery import Place, Show, recovery_keys, replace_recovery_key
 from luksctl.node.sync import ruling_config, wish
+from luksctl.node.trial import expect_no_trial
 from luksctl.reconcile.plan_sync import KINDS_WITH_TOKEN
 from luksctl.reconcile.rotation import rotate as rotate_made
 from luksctl.secret import Secret
@@ -47,6 +48,7 @@ def rotate_all(node: Node, volumes: tuple[str, ...]) -> tuple[Rotated, ...]:
 
     Cut: each slot has the old key or the new one, and the next sync takes away what is left of the other.
     """
+    expect_no_trial(node)
     config = ruling_config(node)
     wanted = {volume: wish(node, config, volume) for volume in volumes}
     slots = {volume: _made_by_providers(desired) for volume, desired in wanted.items()}
@@ -61,6 +63,7 @@ def rotate_slot(node: Node, volume: str, slot: int, ask: Callable[[], Secret], s
 
     Cut: the old key or the new one opens, and the next boot or sync finishes what was begun; see the module.
     """
+    expect_no_trial(node)
     config = ruling_config(node)
     wanted = wish(node, config, volume)
     keys = () if wanted.encryption is None else wanted.encryption.keys

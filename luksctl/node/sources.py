@@ -31,14 +31,14 @@ def outside_config(node: Node) -> MachineConfig | None:
             if text is None:
                 problem = Problem("", f"the kernel argument {argument} names a file that is not there", file=path)
                 raise ConfigError((problem,))
-            return _parse(text, f"kernel argument {path}", path)
+            return parse_config(text, f"kernel argument {path}", path)
     for directory in node.paths.credential_dirs:
         path = os.path.join(directory, CREDENTIAL)
         text = _read(path)
         if text is not None:
-            return _parse(text, f"credential {CREDENTIAL}", path)
+            return parse_config(text, f"credential {CREDENTIAL}", path)
     text = _read(node.paths.machine_config)
-    return None if text is None else _parse(text, node.paths.machine_config, node.paths.machine_config)
+    return None if text is None else parse_config(text, node.paths.machine_config, node.paths.machine_config)
 
 
 def state_directory(node: Node) -> str | None:
@@ -54,7 +54,7 @@ def stored_config(directory: str) -> MachineConfig | None:
     """Return STATE's own config, or None where STATE holds none; ConfigError when it is wrong."""
     path = os.path.join(directory, STORED_NAME)
     text = _read(path)
-    return None if text is None else _parse(text, path, path)
+    return None if text is None else parse_config(text, path, path)
 
 
 def store_config(directory: str, config: MachineConfig) -> None:
@@ -88,7 +88,7 @@ def previous_configs(directory: str) -> tuple[MachineConfig, ...]:
         try:
             text = _read(path)
             if text is not None:
-                found.append(_parse(text, f"previous config {name}", path))
+                found.append(parse_config(text, f"previous config {name}", path))
         except ConfigError:
             continue  # it was valid when it was stored; whatever happened to it, the others may still serve
     return tuple(found)
@@ -130,7 +130,8 @@ def _read(path: str) -> bytes | None:
         raise ConfigError((problem,)) from error
 
 
-def _parse(text: bytes, source: str, path: str) -> MachineConfig:
+def parse_config(text: bytes, source: str, path: str) -> MachineConfig:
+    """Return the config in `text`, read from `path`; ConfigError where it is wrong."""
     # Not at the top: a boot that opens STATE by META alone parses no YAML, and its start is timed.
     from luksctl.config.documents import parse_machine_config  # noqa: PLC0415
 

@@ -21,6 +21,7 @@ from luksctl.node.node import Node
 from luksctl.node.opening import knowing_seals
 from luksctl.node.report import note_in_sync
 from luksctl.node.sources import forget_previous, previous_configs, previous_names, state_directory
+from luksctl.node.trial import expect_no_trial
 from luksctl.reconcile.converge import Session, look, session
 from luksctl.reconcile.desire import desire
 from luksctl.reconcile.recovery import keys_to_try
@@ -45,14 +46,22 @@ class Synced:
 
 
 def sync(
-    node: Node, volumes: tuple[str, ...], *, dry_run: bool = False, recovery: Secret | None = None
+    node: Node,
+    volumes: tuple[str, ...],
+    *,
+    dry_run: bool = False,
+    recovery: Secret | None = None,
+    taking_back: bool = False,
 ) -> tuple[Synced, ...]:
     """Bring the keyslots of `volumes` in sync with the config that rules, or say what that would take.
 
-    `recovery` is a recovery key, which serves where no configured key can be recovered any more.
+    `recovery` is a recovery key, which serves where no configured key can be recovered any more. Refused while another
+    config is on trial, unless this is `taking_back` that one.
     Locked or ProviderUnavailable where no key of a volume can be recovered: nothing was written to that one. Volumes
     that are plain are left out. Cut: each step says what is on disk then; the next boot, or sync, goes on.
     """
+    if not taking_back:
+        expect_no_trial(node)
     directory = state_directory(node)
     earlier = () if directory is None else previous_names(directory)
     config = ruling_config(node)

@@ -8,6 +8,7 @@ Nothing here is required by local-fs.target: a volume that stays locked ends in 
 The mounts come before local-fs.target, so services find them in place; the hook's own deadline bounds the wait.
 
 luksctl-check.timer starts luksctl-check.service once a day, which proves the keys. Nothing requires or awaits it.
+luksctl-trial.service runs while a config is on trial, and takes it back at its deadline.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from luksctl.value import frozen
 IDENTIFIER: Final = "luksctl-boot"
 CHECK_SERVICE: Final = "luksctl-check.service"
 CHECK_TIMER: Final = "luksctl-check.timer"
+TRIAL_SERVICE: Final = "luksctl-trial.service"
 LOCAL_FS: Final = "local-fs.target"
 TIMERS: Final = "timers.target"
 MARK: Final = "# Written by luksctl enable; changes are overwritten.\n"
@@ -96,6 +98,21 @@ TimeoutStartSec=3h
 Nice=19
 IOSchedulingClass=idle
 SyslogIdentifier=luksctl-check
+UMask=0077
+LimitCORE=0
+"""
+
+# Started by apply-config before a trial changes anything; it ends when the trial was confirmed, or taken back.
+_TRIAL: Final = """\
+[Unit]
+Description=Take back a machine config on trial unless it is confirmed
+
+[Service]
+Type=exec
+ExecStart={command} trial revert --at-deadline
+Restart=on-failure
+RestartSec=5
+SyslogIdentifier=luksctl-trial
 UMask=0077
 LimitCORE=0
 """
@@ -195,6 +212,11 @@ def check_units(settings: Settings, command: tuple[str, ...]) -> tuple[UnitFile,
         UnitFile(CHECK_SERVICE, MARK + service),
         UnitFile(CHECK_TIMER, MARK + _TIMER, wanted=True, target=TIMERS),
     )
+
+
+def trial_unit(command: tuple[str, ...]) -> UnitFile:
+    """Return the service that takes back a config on trial; nothing starts it but apply-config."""
+    return UnitFile(TRIAL_SERVICE, MARK + _TRIAL.format(command=_command(command)))
 
 
 def _files(settings: Settings, volume: str) -> str:

@@ -54,6 +54,8 @@ class MadeUpSystem:
 
     mounts: dict[str, str] = field(default_factory=dict)
     memory: int = 1 << 20
+    boot: str = "boot 1"
+    reboots: int = 0
 
     def mounted_from(self, mount_point: str) -> str | None:
         """Return what the table says."""
@@ -74,6 +76,14 @@ class MadeUpSystem:
     def kernel_arguments(self) -> tuple[str, ...]:
         """Return none."""
         return ()
+
+    def boot_id(self) -> str:
+        """Return the boot that this is."""
+        return self.boot
+
+    def reboot(self) -> None:
+        """Note that somebody asked for it."""
+        self.reboots += 1
 
     def monotonic_s(self) -> float:
         """Return the one moment there is."""

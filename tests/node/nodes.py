@@ -33,14 +33,20 @@ class RecordedSystem:
     state: str
     link: str
     mounts: dict[str, str] = field(default_factory=dict)
+    boot: str = "boot 1"
+    reboots: int = 0
+    now_s: float = 1.0
+    units: list[str] = field(default_factory=list)
 
     def mounted_from(self, mount_point: str) -> str | None:
         """Return what was mounted there."""
         return self.mounts.get(mount_point)
 
     def start_unit(self, unit: str) -> None:
-        """Mount STATE."""
-        assert unit == mount_unit(self.state)
+        """Mount STATE; of any other unit only note it."""
+        self.units.append(unit)
+        if unit != mount_unit(self.state):
+            return
         self.mounts[self.state] = os.path.realpath(self.link)
 
     def reset_failed(self, unit: str) -> None:
@@ -54,13 +60,21 @@ class RecordedSystem:
         """Return none."""
         return ()
 
+    def boot_id(self) -> str:
+        """Return the boot that this is."""
+        return self.boot
+
+    def reboot(self) -> None:
+        """Note that somebody asked for it."""
+        self.reboots += 1
+
     def monotonic_s(self) -> float:
-        """Return the one moment there is."""
-        return 1.0
+        """Return the time, which only sleep moves on."""
+        return self.now_s
 
     def sleep(self, seconds: float) -> None:
-        """Fail: nothing here is worth waiting for."""
-        raise AssertionError(f"slept {seconds} s")
+        """Let the time pass at once."""
+        self.now_s += seconds
 
 
 @dataclass
