@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
-from luksctl.cli.sources import read_config
+from luksctl.cli.patches import add_keys_by_slot, add_patches, read_patched
 from luksctl.hints import Final
 from luksctl.node.apply_config import Condition, apply_config
 
@@ -20,12 +20,14 @@ _SAID: Final = {
 def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     parser.add_argument("-f", "--file", metavar="FILE", required=True, help="the machine config; - for standard input")
+    add_patches(parser, "-p", "--config-patch")
+    add_keys_by_slot(parser)
     parser.add_flag("insecure", text="the node has no config yet, and takes its first one without proof")
 
 
 def run(arguments: Namespace, context: Context) -> int:
     """Apply the config as the condition of the node allows."""
-    config = read_config(arguments.file)
+    config = read_patched(arguments.file, arguments)
     console = context.console
     for warning in config.warnings:
         console.note(f"{config.source}: warning: {warning}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from luksctl.config.documents import parse_machine_config
+from luksctl.config.yamltext import MAX_BYTES
 from luksctl.errors import ConfigError, Problem
 from luksctl.model.config import MachineConfig
 
@@ -13,11 +14,15 @@ STANDARD_INPUT = "standard input"
 
 def read_config(path: str) -> MachineConfig:
     """Return the config in `path`; ConfigError with every problem, also where the file cannot be read."""
+    return parse_machine_config(*read_text(path))
+
+
+def read_text(path: str) -> tuple[bytes, str]:
+    """Return what is in `path`, and its name for messages; of a text that is too long only as much as shows it."""
     if path == "-":
-        return parse_machine_config(sys.stdin.buffer.read(), STANDARD_INPUT)
+        return sys.stdin.buffer.read(MAX_BYTES + 1), STANDARD_INPUT
     try:
         with open(path, "rb") as source:
-            text = source.read()
+            return source.read(MAX_BYTES + 1), path
     except OSError as error:
         raise ConfigError((Problem("", f"the config cannot be read: {error.strerror}", file=path),)) from error
-    return parse_machine_config(text, path)

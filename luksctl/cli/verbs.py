@@ -157,6 +157,15 @@ VERBS: Final = (
         (2,),
     ),
     Verb(
+        "machineconfig",
+        Group.CHANGES,
+        "machineconfig",
+        "patch a machine config offline; everything that the patches do not name stays, byte for byte",
+        "with -o: the file it names",
+        (2, 9),
+        ("mc",),
+    ),
+    Verb(
         "gen",
         Group.CHANGES,
         "gen",

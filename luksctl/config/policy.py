@@ -17,6 +17,7 @@ from luksctl.model.config import (
     Filesystem,
     FormatRequires,
     KdfCost,
+    PatchKeys,
     Reseal,
     TpmPolicy,
 )
@@ -36,6 +37,7 @@ FIELDS: Final = (
     "filesystems",
     "headerBackup",
     "tpm",
+    "patchKeys",
 )
 
 # No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
@@ -73,6 +75,7 @@ def read_policy(block: Block) -> EncryptionPolicy:
         header_recipient=_read_recipient(block.block("headerBackup")),
         unfingerprinted=_read_unfingerprinted(block.block("fingerprints")),
         tpm=_read_tpm(block.block("tpm")),
+        patch_keys=_choice(block, "patchKeys", PatchKeys) or default.patch_keys,
     )
 
 

@@ -12,26 +12,37 @@ from yaml._yaml import CParser
 from yaml.composer import ComposerError
 from yaml.error import MarkedYAMLError, YAMLError
 from yaml.events import CollectionEndEvent, CollectionStartEvent
-from yaml.nodes import Node
+from yaml.nodes import CollectionNode, MappingNode, Node
 from yaml.reader import ReaderError
 from yaml.resolver import BaseResolver
 
 from luksctl.config.report import Report
-from luksctl.hints import Final
+from luksctl.hints import Final, final
+from luksctl.units import MIB, format_size
 
 TAG_TEXT: Final = "tag:yaml.org,2002:str"
 TAG_NULL: Final = "tag:yaml.org,2002:null"
 TAG_FLAG: Final = "tag:yaml.org,2002:bool"
 TAG_WHOLE: Final = "tag:yaml.org,2002:int"
 TAG_FLOAT: Final = "tag:yaml.org,2002:float"
+TAG_MAP: Final = "tag:yaml.org,2002:map"
+TAG_LIST: Final = "tag:yaml.org,2002:seq"
 
 BYTE_ORDER_MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}"
 MAX_DEPTH: Final = 1000
+# A config of three thousand lines has a tenth of a megabyte. Whoever reads a text need not read more of it than this.
+MAX_BYTES: Final = 4 * MIB
+# So many values may a document have once its aliases are written out, as some readers do.
+MAX_VALUES: Final = 1_000_000
+ENDLESS: Final = f"aliases that stand for more than {MAX_VALUES:,} values"
+NO_ANCHOR: Final = "an alias (*name) without its anchor (&name)"
+QUOTE_ALIAS: Final = "quote the value if the * or & belongs to it"
 # Composing recurses in C and overflows an 8 MiB stack somewhere above 20,000 levels.
 _DEPTH_NOBODY_NEEDS_TO_COUNT: Final = 8000
 
 
-class _Parser(CParser, BaseResolver):
+@final
+class CoreParser(CParser, BaseResolver):
     """libyaml's parser and composer with the implicit types of the YAML 1.2 core schema."""
 
     def __init__(self, text: str) -> None:
@@ -49,8 +60,19 @@ _CORE_SCHEMA: Final = (
         tuple("-+.0123456789"),
     ),
 )
+_RULES: Final = tuple(
+    (tag, re.compile(rf"(?:{pattern})\Z").match, frozenset(first)) for tag, pattern, first in _CORE_SCHEMA
+)
 for _tag, _pattern, _first in _CORE_SCHEMA:
-    _Parser.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+    CoreParser.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+
+
+def tag_of(plain: str) -> str:
+    """Return the tag that the core schema gives to a plain scalar."""
+    for tag, matches, first in _RULES:
+        if plain[:1] in first and matches(plain):
+            return tag
+    return TAG_TEXT
 
 
 def line_of(node: Node) -> int:
@@ -60,7 +82,10 @@ def line_of(node: Node) -> int:
 
 
 def decode(text: bytes, report: Report) -> str:
-    """Return `text` without a byte order mark; empty text, with the problem noted, where it is not UTF-8."""
+    """Return `text` without a byte order mark; empty, with the problem noted, where it is not UTF-8 or too long."""
+    if len(text) > MAX_BYTES:
+        report.error(1, "", f"the text has more than {format_size(MAX_BYTES)}, which no config needs")
+        return ""
     try:
         return text.decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
@@ -80,20 +105,63 @@ def load_documents(characters: str, report: Report) -> list[Node]:
             report.error(1, "", f"the text is nested more than {MAX_DEPTH} levels deep")
             return []
         _compose(characters, roots)
-    except ReaderError as error:
-        report.error(_line_at_byte(characters, error.position), "", "a control character, which YAML does not allow")
-    except ComposerError as error:
-        twice = "anchor" in (error.context or "")
-        message = "an anchor is given twice" if twice else "an alias (*name) without its anchor (&name)"
-        report.error(_error_line(error), "", message, "quote the value if the * or & belongs to it")
-    except MarkedYAMLError as error:
-        parts = [part for part in (error.problem, error.context) if part]
-        report.error(_error_line(error), "", f"not valid YAML: {', '.join(parts)}")
+    except YAMLError as error:
+        note_syntax(error, characters, report)
+    if "*" in characters:
+        _refuse_endless(roots, report)
     return roots
 
 
+def note_syntax(error: YAMLError, characters: str, report: Report) -> None:
+    """Note in `report` what the parser stumbled over, without quoting it."""
+    if isinstance(error, ReaderError):
+        report.error(_line_at_byte(characters, error.position), "", "a control character, which YAML does not allow")
+    elif isinstance(error, ComposerError):
+        twice = "anchor" in (error.context or "")
+        report.error(_error_line(error), "", "an anchor is given twice" if twice else NO_ANCHOR, QUOTE_ALIAS)
+    elif isinstance(error, MarkedYAMLError):
+        parts = [part for part in (error.problem, error.context) if part]
+        line = _error_line(error)
+        at_tab = "\t" in (error.problem or "") or _begins_with_tab(characters, line)
+        hint = "indent with spaces: YAML does not allow tabs there" if at_tab else None
+        report.error(line, "", f"not valid YAML: {', '.join(parts)}", hint)
+    else:
+        raise error
+
+
+def _begins_with_tab(characters: str, line: int) -> bool:
+    text = characters.split("\n", line)[line - 1 : line]
+    return bool(text) and "\t" in text[0][: len(text[0]) - len(text[0].lstrip())]
+
+
+def _refuse_endless(roots: list[Node], report: Report) -> None:
+    """Note a document that has more than MAX_VALUES values once its aliases are written out, or endlessly many."""
+    sizes: dict[int, int | None] = {}
+    for root in roots:
+        pending = [root]
+        while pending:
+            node = pending[-1]
+            below = children(node)
+            if id(node) not in sizes:
+                sizes[id(node)] = None  # not known yet: whoever finds this holds itself
+                pending += [child for child in below if id(child) not in sizes]
+                continue
+            pending.pop()
+            known = [sizes[id(child)] for child in below]
+            sizes[id(node)] = MAX_VALUES + 1 if None in known else 1 + sum(size or 0 for size in known)
+        if (sizes[id(root)] or 0) > MAX_VALUES:
+            report.error(line_of(root), "", ENDLESS, QUOTE_ALIAS)
+
+
+def children(node: Node) -> list[Node]:
+    """Return what a node holds, keys and values alike."""
+    if isinstance(node, MappingNode):
+        return [part for pair in node.value for part in pair]
+    return node.value if isinstance(node, CollectionNode) else []
+
+
 def _compose(characters: str, roots: list[Node]) -> None:
-    parser = _Parser(characters)
+    parser = CoreParser(characters)
     try:
         while parser.check_node():
             root = parser.get_node()
@@ -113,7 +181,7 @@ def _too_deep(characters: str) -> bool:
 
 
 def _depth_exceeds(characters: str, limit: int) -> bool:
-    parser = _Parser(characters)
+    parser = CoreParser(characters)
     depth = 0
     try:
         while (event := parser.get_event()) is not None:

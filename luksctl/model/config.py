@@ -145,6 +145,13 @@ class Reseal(StrEnum):
     NEVER = "never"
 
 
+class PatchKeys(StrEnum):
+    """What a patch does with the keys of a volume: appends them, as Talos does, or merges them slot by slot."""
+
+    APPEND = "append"
+    BY_SLOT = "bySlot"
+
+
 @frozen
 class TpmPolicy:
     """How tpm keys are kept: `literal_pcrs` binds to PCR values alone, where no signed PCR policy is at hand.
@@ -176,6 +183,7 @@ class EncryptionPolicy:
     unfingerprinted: tuple[str, ...] = ()
     header_recipient: str | None = None
     tpm: TpmPolicy = TpmPolicy()
+    patch_keys: PatchKeys = PatchKeys.APPEND
 
     def filesystem(self, volume: str) -> Filesystem:
         """Return the filesystem to make on `volume` (default xfs)."""

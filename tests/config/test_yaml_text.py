@@ -84,18 +84,36 @@ def test_nesting_that_only_looks_deep() -> None:
 
 
 def test_aliases_that_multiply() -> None:
-    """Aliases of aliases, merged or listed, are read once each."""
-    lists = (f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 40))
-    assert problems(f"machine: {{}}\na0: &a0 [x]\n{''.join(lists)}".encode()) == ()
-    merges = (f"m{level}: &m{level} {{<<: [{', '.join([f'*m{level - 1}'] * 9)}]}}\n" for level in range(1, 40))
-    text = f"m0: &m0 {{systemDiskEncryption: 1}}\n{''.join(merges)}machine: {{<<: *m39}}\n"
+    """Aliases of aliases, merged or listed, are read once each, and refused where they stand for too much."""
+    lists = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 40)]
+    assert problems(f"machine: {{}}\na0: &a0 [x]\n{''.join(lists[:5])}".encode()) == ()
+    (problem,) = problems(f"machine: {{}}\na0: &a0 [x]\n{''.join(lists)}".encode())
+    assert "aliases that stand for more than" in problem.message
+    merges = (f"m{level}: &m{level} {{<<: [{', '.join([f'*m{level - 1}'] * 9)}]}}\n" for level in range(1, 5))
+    text = f"m0: &m0 {{systemDiskEncryption: 1}}\n{''.join(merges)}machine: {{<<: *m4}}\n"
     (problem,) = problems(text.encode())
     assert problem.path == "machine.systemDiskEncryption"
 
 
-def test_an_alias_of_itself() -> None:
-    """Mappings and lists that contain or merge themselves end."""
-    assert problems(b"machine: &m\n  self: *m\n  list: &l [*l]\n  <<: *m\n") == ()
+@pytest.mark.parametrize(
+    "text", ["machine: &m\n  self: *m\n", "machine:\n  list: &l [*l]\n", "machine: &m\n  <<: *m\n"]
+)
+def test_an_alias_of_itself(text: str) -> None:
+    """Mappings and lists that contain or merge themselves stand for endlessly much."""
+    (problem,) = problems(text.encode())
+    assert "aliases that stand for more than" in problem.message
+
+
+def test_a_text_that_is_too_long() -> None:
+    """Nobody has to read fifty megabytes to learn that they are no config."""
+    (problem,) = problems(b"machine: {}\n#" + b"x" * (4 << 20))
+    assert "more than 4 MiB" in problem.message
+
+
+def test_a_tab_is_named() -> None:
+    """Whoever indents with a tab is told so."""
+    (problem,) = problems(b"machine:\n\ttype: worker\n")
+    assert (problem.line, problem.hint) == (2, "indent with spaces: YAML does not allow tabs there")
 
 
 YAML_LIKE = st.text(alphabet=" \n-:{}[]&*!|>'\"#,?%@a<0x1~\t\r\ufeff\u0085", max_size=60)
