@@ -82,6 +82,8 @@ def _of_documents(documents: list[Document], source: str, report: Report) -> Str
         report.error(1, "", "the patch is empty", _FORMS)
     if len(roots) == 1 and isinstance(roots[0], Sequence):
         operations = roots[0].items
+        if not operations:
+            report.error(roots[0].line, "", "the list of operations is empty", _FORMS)
         for item in operations:
             if not isinstance(item, Mapping):
                 report.error(item.line, "", "an operation must be a mapping", _FORMS)
