@@ -171,7 +171,7 @@ VERBS: Final = (
         "gen",
         "a commented machine config to start from",
         "nothing; never writes over a file",
-        (3, 9),
+        (2, 3, 9),
     ),
     Verb(
         "apply-config",

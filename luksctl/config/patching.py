@@ -70,20 +70,19 @@ def apply_patches(text: bytes, source: str, patches: Sequence[PatchText], *, key
 
 
 def _trace(patched: Patched, line: int) -> tuple[str, int]:
-    """Return the file and line that a line of the result comes from."""
+    """Return the file and line that a line of the result comes from: the patch, where it brought in any of it."""
     text = patched.text.decode().removeprefix(BYTE_ORDER_MARK)
     start = 0
     for _ in range(line - 1):
         start = text.find("\n", start) + 1
-    first = text[start:].partition("\n")[0]
-    start += len(first) - len(first.lstrip())
+    stop = start + len(text[start:].partition("\n")[0])
     shift = 0  # how much further a place is in the result than in the base
     for edit in patched.edits:
         begin = edit.start + shift
-        if start < begin:
+        if begin >= stop:
             break
-        if start < begin + len(edit.text):
-            number = text.count("\n", begin, start)
+        if edit.lines and start < begin + len(edit.text):
+            number = text.count("\n", begin, max(start, begin))
             return edit.lines[min(number, len(edit.lines) - 1)]
         shift += len(edit.text) - (edit.end - edit.start)
-    return patched.source, patched.base.count("\n", 0, start - shift) + 1
+    return patched.source, patched.base.count("\n", 0, max(start - shift, 0)) + 1

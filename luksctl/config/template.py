@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from luksctl.errors import UsageError
 from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, STATE, KeyKind
+from luksctl.value import frozen
 
 DEFAULT_KMS_ENDPOINT: Final = "https://kms.example.com:4050"
 
@@ -14,6 +15,14 @@ _HEAD: Final = """\
 # Machine config for luksctl: which volumes are encrypted, and with which keys.
 # The keys listed here are the keyslots on the disk; any one of them opens the volume.
 # Check it with: luksctl validate FILE
+"""
+_MACHINE: Final = """\
+machine:
+  type: {type}
+cluster:
+  clusterName: {name}
+  controlPlane:
+    endpoint: {endpoint}
 """
 _VOLUME: Final = """\
 ---
@@ -53,13 +62,26 @@ _VOLUME_COMMENTS: Final = {
 }
 
 
+@frozen
+class Machine:
+    """What a node of a cluster is: `type` is controlplane or worker, `endpoint` the URL of its control plane."""
+
+    type: str
+    cluster: str
+    endpoint: str
+
+
 def generate_machine_config(
-    kinds: Sequence[KeyKind], *, passphrase: str | None = None, kms_endpoint: str = DEFAULT_KMS_ENDPOINT
+    kinds: Sequence[KeyKind],
+    *,
+    passphrase: str | None = None,
+    kms_endpoint: str = DEFAULT_KMS_ENDPOINT,
+    machine: Machine | None = None,
 ) -> bytes:
     """Return a config that encrypts STATE and EPHEMERAL with one key of each of `kinds`, slots in that order.
 
-    `passphrase` is the text of the static key. Raises UsageError for no kind, a kind given twice, or a static key
-    without a passphrase.
+    `passphrase` is the text of the static key; `machine` adds the machine configuration proper. Raises UsageError for
+    no kind, a kind given twice, or a static key without a passphrase.
     """
     if not kinds:
         raise UsageError("no key to generate", hint=f"name at least one of {', '.join(KeyKind)}")
@@ -68,6 +90,9 @@ def generate_machine_config(
     if KeyKind.STATIC in kinds and not passphrase:
         raise UsageError("a static key needs a passphrase")
     parts = [_HEAD]
+    if machine is not None:
+        name, endpoint = quote(machine.cluster), quote(machine.endpoint)
+        parts.append(_MACHINE.format(type=machine.type, name=name, endpoint=endpoint))
     for volume, comment in _VOLUME_COMMENTS.items():
         parts.append(_VOLUME.format(volume=volume, comment=comment))
         for slot, kind in enumerate(kinds):

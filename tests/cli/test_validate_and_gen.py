@@ -102,6 +102,48 @@ def test_no_file_is_written_over(desk: Desk) -> None:
     assert desk.config.read_text(encoding="utf-8") == "precious"
 
 
+def test_a_config_is_patched_while_it_is_made(desk: Desk, tmp_path: Path) -> None:
+    """The comments of the template stay, and what the patch makes of it is checked."""
+    path = tmp_path / "new.yaml"
+    policy = "{apiVersion: luksctl/v1alpha1, kind: EncryptionPolicy, prune: true}"
+    assert desk.run("gen", "config", "--keys", "nodeID", "--config-patch", policy, "-o", str(path)).code == 0
+    plain = desk.run("gen", "config", "--keys", "nodeID").out
+    assert path.read_text(encoding="utf-8") == plain.replace("prune: false", "prune: true")
+    answer = desk.run("gen", "config", "--config-patch", policy.replace("true", "perhaps"), "-o", str(tmp_path / "no"))
+    assert (answer.code, "patch 1:1: EncryptionPolicy.prune: must be true or false" in answer.err) == (2, True)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_cluster_has_two_kinds_of_nodes(desk: Desk, tmp_path: Path) -> None:
+    """Each has a file, with the patches for all and those for it; both are valid, and no passphrase is in both."""
+    common, mine = "machine: {a: 1}", "machine: {a: 2, b: 3}"
+    words = ("--config-patch", common, "--config-patch-worker", mine, "--output-dir", str(tmp_path / "new"))
+    answer = desk.run("gen", "config", "one", "https://10.0.0.1:6443", *words, "--json")
+    control, worker = (tmp_path / "new" / name for name in ("controlplane.yaml", "worker.yaml"))
+    assert answer.json["files"] == [str(control), str(worker)]
+    assert "type: controlplane\n  a: 1\ncluster:" in control.read_text(encoding="utf-8")
+    assert "type: worker\n  a: 2\n  b: 3\ncluster:" in worker.read_text(encoding="utf-8")
+    passphrases = set()
+    for path in (control, worker):
+        assert desk.run("validate", str(path)).code == 0
+        assert path.stat().st_mode & 0o777 == 0o600
+        text = path.read_text(encoding="utf-8")
+        assert 'clusterName: "one"\n  controlPlane:\n    endpoint: "https://10.0.0.1:6443"' in text
+        passphrases.add(text.partition('passphrase: "')[2].partition('"')[0])
+    assert len(passphrases) == 2
+    worker.unlink()
+    assert desk.run("gen", "config", "one", "https://10.0.0.1:6443", *words).code == 3
+    assert not worker.exists(), "no file where the other one is there"
+
+
+@pytest.mark.parametrize(
+    "words", [("one",), ("one", "10.0.0.1:6443"), ("one", "https://"), ("--config-patch-worker", "machine: {}")]
+)
+def test_a_cluster_without_an_endpoint(desk: Desk, words: tuple[str, ...]) -> None:
+    """Whatever is half said is no command line."""
+    assert desk.run("gen", "config", *words).code == 64
+
+
 def test_without_a_file_it_is_printed(desk: Desk) -> None:
     """The text itself, so that it can be piped into validate."""
     answer = desk.run("gen", "config", "--keys", "nodeID")
