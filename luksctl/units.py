@@ -11,6 +11,7 @@ GIB = 1024 * MIB
 _SIZE = r"(\d+)\s*(B|KiB|MiB|GiB|TiB)?"
 _SIZE_FACTORS = {None: 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": 1024 * GIB}
 _DURATION = r"(\d+(?:\.\d+)?)(ms|s|m|h)?"
+_LONG_DURATION = r"(?:\d+(?:\.\d+)?(?:ms|s|m|h)){2,}"
 _DURATION_FACTORS = {None: 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -32,8 +33,7 @@ def format_size(size_bytes: int) -> str:
 
 
 def parse_duration_s(text: str) -> float:
-    """Return the seconds that `text` ("90s", "1m", "500ms") means; ValueError otherwise."""
-    match = re.fullmatch(_DURATION, text.strip())
-    if match is None:
+    """Return the seconds that `text` ("90s", "1m30s", "500ms") means; ValueError otherwise."""
+    if re.fullmatch(f"{_DURATION}|{_LONG_DURATION}", text.strip()) is None:
         raise ValueError(f"not a duration: {text!r} (write a number with ms, s, m or h)")
-    return float(match[1]) * _DURATION_FACTORS[match[2]]
+    return sum(float(part[1]) * _DURATION_FACTORS[part[2]] for part in re.finditer(_DURATION, text))

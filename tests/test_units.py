@@ -51,14 +51,23 @@ def test_whole_sizes_survive_a_round_trip(number: int, unit: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90.0), ("90s", 90.0), ("1m", 60.0), ("500ms", 0.5), ("1.5h", 5400.0), (" 0 ", 0.0)],
+    [
+        ("90", 90.0),
+        ("90s", 90.0),
+        ("1m", 60.0),
+        ("500ms", 0.5),
+        ("1.5h", 5400.0),
+        (" 0 ", 0.0),
+        ("1m30s", 90.0),
+        ("1h0m0.5s", 3600.5),
+    ],
 )
 def test_durations_are_read_in_seconds(text: str, seconds: float) -> None:
     """A bare number is seconds."""
     assert parse_duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "s", "-1s", "1 s", "1d", "1m30s", "inf", "nan", "1_0"])
+@pytest.mark.parametrize("text", ["", "s", "-1s", "1 s", "1d", "1m30", "30 1m", "inf", "nan", "1_0"])
 def test_what_is_not_a_duration_is_refused_by_name(text: str) -> None:
     """Nothing that could mean "for ever" gets through."""
     with pytest.raises(ValueError, match="not a duration"):

@@ -183,6 +183,14 @@ VERBS: Final = (
         ("apply",),
     ),
     Verb(
+        "trial",
+        Group.CHANGES,
+        "trial",
+        "whether a machine config is on trial; take it back",
+        "revert: the keys that the trial added",
+        tuple(sorted((*_FLOW, 5))),
+    ),
+    Verb(
         "install",
         Group.CHANGES,
         "install",

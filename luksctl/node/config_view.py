@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from luksctl.errors import ConfigError
 from luksctl.model.config import MachineConfig
 from luksctl.node.node import Node
-from luksctl.node.sources import outside_config, state_directory, stored_config
+from luksctl.node.sources import STAGED_NAME, outside_config, state_directory, stored_config
 from luksctl.value import frozen
 
 
@@ -35,14 +37,20 @@ def config_view(node: Node) -> ConfigView:
     directory = state_directory(node)
     if directory is None:
         return ConfigView(outside, outside_problem, state_mounted=False, stored=False)
+    waiting = _waiting(directory)
     try:
         stored = stored_config(directory)
     except ConfigError as problem:
-        return ConfigView(None, problem, state_mounted=True, stored=True)
+        return ConfigView(None, problem, state_mounted=True, stored=True, notes=waiting)
     if stored is None:
-        return ConfigView(outside, outside_problem, state_mounted=True, stored=False)
-    notes = _ignored(stored, outside, outside_problem)
+        return ConfigView(outside, outside_problem, state_mounted=True, stored=False, notes=waiting)
+    notes = (*waiting, *_ignored(stored, outside, outside_problem))
     return ConfigView(stored, None, state_mounted=True, stored=True, notes=notes)
+
+
+def _waiting(directory: str) -> tuple[str, ...]:
+    waits = os.path.exists(os.path.join(directory, STAGED_NAME))
+    return ("a machine config waits for the next boot, which follows it",) if waits else ()
 
 
 def _ignored(stored: MachineConfig, outside: MachineConfig | None, problem: ConfigError | None) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from luksctl.node.node import Node
 KERNEL_ARGUMENT: Final = "luksctl.config="
 CREDENTIAL: Final = "luksctl.machineconfig"
 STORED_NAME: Final = "config.yaml"
+STAGED_NAME: Final = "staged.yaml"
 PREVIOUS_DIRECTORY: Final = "previous"
 HEADER_BACKUPS: Final = "header-backups"
 

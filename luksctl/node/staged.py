@@ -14,10 +14,9 @@ from luksctl.hints import Final
 from luksctl.model.config import MachineConfig
 from luksctl.node.files import read_file, replace_file, sync_directory
 from luksctl.node.node import Node
-from luksctl.node.sources import parse_config, store_config
+from luksctl.node.sources import STAGED_NAME, parse_config, store_config
 from luksctl.value import field, frozen
 
-FILE_NAME: Final = "staged.yaml"
 _HEAD: Final = b"# staged by luksctl in boot "
 
 
@@ -32,12 +31,12 @@ class Staged:
 def stage_config(node: Node, directory: str, config: MachineConfig) -> None:
     """Leave `config` to the next boot, in place of any that waits. Cut: the one that waited before, or this one."""
     head = _HEAD + node.system.boot_id().encode() + b"\n"
-    replace_file(os.path.join(directory, FILE_NAME), head + config.text)
+    replace_file(os.path.join(directory, STAGED_NAME), head + config.text)
 
 
 def staged_config(directory: str) -> Staged | None:
     """Return the config that waits in STATE's `directory`, or None; not parsed."""
-    text = read_file(os.path.join(directory, FILE_NAME))
+    text = read_file(os.path.join(directory, STAGED_NAME))
     if text is None:
         return None
     head, _, rest = text.partition(b"\n")
@@ -49,7 +48,7 @@ def staged_config(directory: str) -> Staged | None:
 def forget_staged(directory: str) -> bool:
     """Remove the config that waits; tell whether there was one. Cut: it waits, or not."""
     with suppress(FileNotFoundError):
-        os.unlink(os.path.join(directory, FILE_NAME))
+        os.unlink(os.path.join(directory, STAGED_NAME))
         sync_directory(directory)
         return True
     return False
@@ -64,7 +63,7 @@ def take_staged(node: Node, directory: str) -> tuple[str, ...]:
     found = staged_config(directory)
     if found is None or found.boot_id == node.system.boot_id():
         return ()
-    path = os.path.join(directory, FILE_NAME)
+    path = os.path.join(directory, STAGED_NAME)
     try:
         config = parse_config(found.text, "the staged config", path)
     except ConfigError as problem:

@@ -10,6 +10,7 @@ from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.node.expected import expected_is_readable
 from luksctl.node.node import Node
 from luksctl.node.preview import Outlook, outlook, preview
+from luksctl.node.trial import pending
 from luksctl.node.volume_status import WELL, VolumeStatus, volume_status
 from luksctl.value import frozen
 
@@ -62,12 +63,20 @@ def node_status(node: Node, volumes: Sequence[str]) -> NodeStatus:
     return NodeStatus(
         condition=_condition(known, waiting, shown),
         config_source=None if known.view.ruling is None else known.view.ruling.source,
-        notes=known.view.notes,
+        notes=(*_on_trial(known), *known.view.notes),
         meta=known.meta,
         findings=findings,
         volumes=shown,
         next_commands=tuple(dict.fromkeys(hints)),
     )
+
+
+def _on_trial(known: Outlook) -> tuple[str, ...]:
+    trial = pending(known.node, known.meta)
+    if trial is None:
+        return ()
+    left_s = max(0.0, trial.deadline_s - known.node.system.monotonic_s())
+    return (f"a machine config is on trial for {left_s:.0f} s more (luksctl trial revert)",)
 
 
 def _condition(known: Outlook, waiting: str | None, shown: Sequence[VolumeStatus]) -> Condition:

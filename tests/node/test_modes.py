@@ -14,7 +14,9 @@ from luksctl.node.apply_config import Applied, apply_config
 from luksctl.node.boot import open_volume
 from luksctl.node.modes import How, Mode
 from luksctl.node.rotate import rotate_all
-from luksctl.node.staged import FILE_NAME, staged_config, take_staged
+from luksctl.node.sources import STAGED_NAME
+from luksctl.node.staged import staged_config, take_staged
+from luksctl.node.status import node_status
 from luksctl.node.sync import sync
 from luksctl.node.taking_back import revert, revert_at_deadline
 from luksctl.node.units import TRIAL_SERVICE
@@ -122,7 +124,7 @@ def test_a_staged_config_is_states_own_from_the_next_boot_on(node: Bench) -> Non
     node.system.boot = "boot 2"
     assert take_staged(node.node, str(node.state)) == ("the config that was staged is STATE's own now",)
     assert node.stored() == new.text
-    assert not (node.state / FILE_NAME).exists()
+    assert not (node.state / STAGED_NAME).exists()
     assert take_staged(node.node, str(node.state)) == ()
 
 
@@ -138,7 +140,7 @@ def test_the_boot_follows_what_was_staged(node: Bench) -> None:
 def test_a_staged_config_that_is_wrong_by_now_is_left_alone(node: Bench) -> None:
     """The old one rules on."""
     given(node, wanted("changed"), Mode.STAGED)
-    path = node.state / FILE_NAME
+    path = node.state / STAGED_NAME
     path.write_bytes(path.read_bytes().replace(b"kind: VolumeConfig", b"kind: VolumConfig"))
     node.system.boot = "boot 2"
     (said,) = take_staged(node.node, str(node.state))
@@ -149,7 +151,7 @@ def test_a_staged_config_that_is_wrong_by_now_is_left_alone(node: Bench) -> None
 
 def test_a_file_without_our_line_is_staged_too(node: Bench) -> None:
     """Whoever put it there by hand meant that."""
-    (node.state / FILE_NAME).write_bytes(wanted("changed").text)
+    (node.state / STAGED_NAME).write_bytes(wanted("changed").text)
     take_staged(node.node, str(node.state))
     assert node.stored() == wanted("changed").text
 
@@ -284,3 +286,12 @@ def test_power_may_go_at_every_write_of_a_trial(node: Bench, tmp_path: Path) -> 
 
 def _running(directory: Path) -> Bench:
     return node.__wrapped__(directory)  # type: ignore[attr-defined,no-any-return]
+
+
+def test_status_says_what_waits_and_what_is_on_trial(node: Bench) -> None:
+    """Whoever looks at the node sees that it will not stay as it is."""
+    given(node, wanted("staged"), Mode.STAGED)
+    given(node, wanted("tried"), Mode.TRY, timeout_s=60.0)
+    said = node_status(node.node, (EPHEMERAL,)).notes
+    assert "a machine config waits for the next boot, which follows it" in said
+    assert any("on trial for 60 s more" in note for note in said)
