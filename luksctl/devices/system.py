@@ -6,6 +6,7 @@ import os
 import time
 
 from luksctl.devices.tree import BlockTree
+from luksctl.errors import DeviceError
 from luksctl.hints import Final, final
 
 # A unit we start may wait for its own deadline first.
@@ -72,6 +73,20 @@ class RunningSystem:
         """Return what tells this boot from all others (random(4), boot_id)."""
         with open(_BOOT_ID, encoding="ascii") as source:
             return source.read().strip()
+
+    def tell_ready(self) -> None:
+        """Tell systemd that the service runs, if it wants to know (sd_notify(3)); DeviceError where it cannot be."""
+        address = os.environ.get("NOTIFY_SOCKET")
+        if not address:
+            return
+        import socket  # noqa: PLC0415  # the hook tells nothing, and its start is timed
+
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as stream:
+                # An abstract address is written with an @ in front.
+                stream.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            raise DeviceError(f"systemd cannot be told that the service runs: {error.strerror}") from error
 
     def reboot(self) -> None:
         """Have systemd reboot the machine, and return at once; DeviceError where it does not begin."""

@@ -32,6 +32,9 @@ class System(Protocol):
     def boot_id(self) -> str:
         """Return what tells this boot from all others."""
 
+    def tell_ready(self) -> None:
+        """Tell systemd that the service has started, if it wants to know."""
+
     def reboot(self) -> None:
         """Have systemd reboot the machine, and return at once; DeviceError where it does not begin."""
 

@@ -40,6 +40,7 @@ def revert(node: Node) -> bool:
 
 def revert_at_deadline(node: Node) -> bool:
     """Wait until the trial's time is over, and take it back; tell whether that was to do, or somebody confirmed it."""
+    node.system.tell_ready()
     while (trial := pending(node)) is not None:
         left_s = trial.deadline_s - node.system.monotonic_s()
         if left_s <= 0:

@@ -102,13 +102,14 @@ UMask=0077
 LimitCORE=0
 """
 
-# Started by apply-config before a trial changes anything; it ends when the trial was confirmed, or taken back.
+# Started by apply-config before a trial changes anything, which waits until it runs; it ends when the trial was
+# confirmed, or taken back.
 _TRIAL: Final = """\
 [Unit]
 Description=Take back a machine config on trial unless it is confirmed
 
 [Service]
-Type=exec
+Type=notify
 ExecStart={command} trial revert --at-deadline
 Restart=on-failure
 RestartSec=5

@@ -81,6 +81,9 @@ class MadeUpSystem:
         """Return the boot that this is."""
         return self.boot
 
+    def tell_ready(self) -> None:
+        """Tell nobody."""
+
     def reboot(self) -> None:
         """Note that somebody asked for it."""
         self.reboots += 1

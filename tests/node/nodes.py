@@ -64,6 +64,9 @@ class RecordedSystem:
         """Return the boot that this is."""
         return self.boot
 
+    def tell_ready(self) -> None:
+        """Tell nobody."""
+
     def reboot(self) -> None:
         """Note that somebody asked for it."""
         self.reboots += 1
