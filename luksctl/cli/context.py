@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 from luksctl.cli.console import Console
@@ -11,6 +12,7 @@ from luksctl.hints import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from luksctl.model.config import Settings
+    from luksctl.model.kms import KmsRoom
     from luksctl.model.step import Done
     from luksctl.node.node import Node, Paths
 
@@ -19,11 +21,24 @@ class Context:
     """One run. `settings_path` and `paths` None mean those of this machine."""
 
     def __init__(
-        self, console: Console | None = None, settings_path: str | None = None, paths: Paths | None = None
+        self,
+        console: Console | None = None,
+        settings_path: str | None = None,
+        paths: Paths | None = None,
+        kms: Callable[[], KmsRoom] | None = None,
     ) -> None:
         self.console = Console() if console is None else console
         self.settings_path = settings_path
         self.paths = paths
+        self._kms = kms
+
+    def kms(self) -> KmsRoom:
+        """Return the KMS; UsageError where this entry of luksctl has none, which those for units have not."""
+        if self._kms is None:
+            raise UsageError(
+                "there is no KMS in this entry of luksctl", hint="start it as luksctl, or python -m luksctl"
+            )
+        return self._kms()
 
     def settings(self) -> Settings:
         """Read the settings; ConfigError where they are wrong."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import REMAINDER, Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from luksctl.cli.console import Console
 from luksctl.cli.context import Context
@@ -17,6 +17,7 @@ from luksctl.errors import ConfigError, DeviceError, LuksctlError, UsageError
 from luksctl.hints import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
+    from luksctl.model.kms import KmsRoom
     from luksctl.node.node import Paths
 
 _INTERRUPTED: Final = 130
@@ -24,23 +25,23 @@ _BROKEN_PIPE: Final = 141
 _BUG: Final = 1
 
 
-def start() -> NoReturn:
+def start(kms: Callable[[], KmsRoom] | None = None) -> NoReturn:
     """Run and end the process."""
-    sys.exit(run())
+    sys.exit(run(kms))
 
 
-def run() -> int:
-    """Run the command line of this process and return its exit code."""
+def run(kms: Callable[[], KmsRoom] | None = None) -> int:
+    """Run the command line of this process and return its exit code; `kms` gives what `luksctl kms` works with."""
     if "_ARGCOMPLETE" in os.environ:
         from luksctl.cli.complete import complete  # noqa: PLC0415  # only the shell asks for it
 
         complete()
-    return main(sys.argv[1:])
+    return main(sys.argv[1:], kms=kms)
 
 
-def main(words: Sequence[str], paths: Paths | None = None) -> int:
+def main(words: Sequence[str], paths: Paths | None = None, kms: Callable[[], KmsRoom] | None = None) -> int:
     """Run `words` and return the exit code; never raises. `paths` None are those of this machine."""
-    context = Context(Console(json="--json" in words), paths=paths)
+    context = Context(Console(json="--json" in words), paths=paths, kms=kms)
     debug = "--debug" in words
     try:
         code = _dispatch(words, context)

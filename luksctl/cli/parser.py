@@ -51,9 +51,10 @@ def _columns() -> int:
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are UsageError; make options by `add_flag`, `add_list` and `add_argument`."""
 
-    def __init__(self, *, flags: set[str] | None = None, **settings: Any) -> None:
+    def __init__(self, *, flags: set[str] | None = None, depth: int = 0, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
         self.flags = set() if flags is None else flags
+        self._depth = depth
         self._commands: argparse._SubParsersAction[Parser] | None = None
 
     def error(self, message: str) -> NoReturn:
@@ -77,11 +78,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(f"--{option}", dest=dest, action=_Extend, default=default, metavar=metavar, help=text)
 
     def add_command(self, name: str, *, text: str) -> Parser:
-        """Add a word that has a parser of its own; its name ends up in `command`."""
+        """Add a word that has a parser of its own; its name ends up in `command`, that of one behind it in `word`."""
         if self._commands is None:
-            self._commands = self.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+            dest = ("command", "word")[self._depth]
+            self._commands = self.add_subparsers(dest=dest, required=True, metavar=dest.upper(), parser_class=Parser)
         description = f"{text[:1].upper()}{text[1:]}."
-        command = self._commands.add_parser(name, help=text, description=description, flags=self.flags)
+        command = self._commands.add_parser(
+            name, help=text, description=description, flags=self.flags, depth=self._depth + 1
+        )
         add_common(command)
         return command
 

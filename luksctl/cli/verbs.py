@@ -149,6 +149,14 @@ VERBS: Final = (
         (2, 3, 4, 8, 9, 10, 11),
     ),
     Verb(
+        "kms",
+        Group.KEYS,
+        "kms",
+        "serve keys to nodes: the KMS, its nodes and its master key",
+        "node revoke: what that node may do; key passphrase: the old passphrase",
+        (3, 9, 11, 13),
+    ),
+    Verb(
         "validate",
         Group.CHANGES,
         "validate",

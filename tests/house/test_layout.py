@@ -19,9 +19,15 @@ OUTERMOST = {
     Path("luksctl/cli/main.py"),
     Path("luksctl/boot/hook.py"),
     Path("luksctl/boot/program.py"),
+    Path("luksctl/kms/process.py"),
 }
 # cffi calls these from C, or a thread runs them: an exception is kept, and raised again where somebody waits for it.
-CALLBACKS = {Path("luksctl/cryptsetup/callbacks.py"), Path("luksctl/providers/deadline.py")}
+# gRPC would send what an exception says to whoever called.
+CALLBACKS = {
+    Path("luksctl/cryptsetup/callbacks.py"),
+    Path("luksctl/kms/grpc_server.py"),
+    Path("luksctl/providers/deadline.py"),
+}
 BROAD = {"Exception", "BaseException"}
 
 _BLOCKS = (ast.If, ast.For, ast.AsyncFor, ast.While, ast.With, ast.AsyncWith, ast.Try, ast.TryStar, ast.Match)

@@ -1,0 +1,83 @@
+"""Sealed data as it lies in the token of a keyslot.
+
+In bytes:
+
+    format (1) | version of the master key, big endian (4) | nonce (12) | AES-256-GCM ciphertext | tag (16)
+
+The key is HKDF-SHA256(master key of that version, info = purpose | format | node), so what one node holds says nothing
+of another one's. Format, key version and node are authenticated with the content. `node` is the SHA-256 of the UUID.
+"""
+
+from __future__ import annotations
+
+import os
+
+from luksctl.hints import Final
+from luksctl.kms.backend import NotSealedHere
+from luksctl.kms.keyring import KEY_BYTES, Keyring
+from luksctl.secret import Secret
+
+FORMAT: Final = 1
+_PURPOSE: Final = b"luksctl kms node key"
+_VERSION_BYTES: Final = 4
+_NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+_HEAD_BYTES: Final = 1 + _VERSION_BYTES
+OVERHEAD_BYTES: Final = _HEAD_BYTES + _NONCE_BYTES + _TAG_BYTES
+# Keys are 32 bytes; what a node wants to keep here beside them has to be short.
+LONGEST_PLAIN: Final = 1024
+
+
+class KeyringBackend:
+    """Seals with the newest master key of a keyring, and opens what any of its versions sealed."""
+
+    longest_plain = LONGEST_PLAIN
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def seal(self, node: bytes, plain: memoryview) -> bytes:
+        """Return an envelope; its nonce is random, as many as a node will ever need."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415  # the command line needs none
+
+        if not 0 < len(plain) <= LONGEST_PLAIN:
+            raise NotSealedHere
+        version = self._keyring.newest.version
+        head, nonce = _head(version), os.urandom(_NONCE_BYTES)
+        with self._node_key(version, node) as key, key.view() as view:
+            return head + nonce + AESGCM(view).encrypt(nonce, plain, head + node)
+
+    def unseal(self, node: bytes, sealed: memoryview) -> Secret:
+        """Return the content of an envelope; NotSealedHere for another node's, an unknown version, or a changed one."""
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # as above
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
+        length = len(sealed) - OVERHEAD_BYTES
+        if not 0 < length <= LONGEST_PLAIN or sealed[0] != FORMAT:
+            raise NotSealedHere
+        head = bytes(sealed[:_HEAD_BYTES])
+        version = int.from_bytes(head[1:], "big")
+        if not self._keyring.has(version):
+            raise NotSealedHere
+        plain = Secret(length)
+        body = sealed[_HEAD_BYTES:]
+        with self._node_key(version, node) as key, key.view() as view, plain.view() as into:
+            try:
+                AESGCM(view).decrypt_into(body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + node, into)
+            except InvalidTag:
+                raise NotSealedHere from None
+        return plain
+
+    def _node_key(self, version: int, node: bytes) -> Secret:
+        from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415  # as above
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
+        derived = Secret(KEY_BYTES)
+        hkdf = HKDF(SHA256(), KEY_BYTES, salt=None, info=_PURPOSE + bytes([FORMAT]) + node)
+        with self._keyring.master(version) as master, derived.view() as into:
+            hkdf.derive_into(master, into)
+        return derived
+
+
+def _head(version: int) -> bytes:
+    return bytes([FORMAT]) + version.to_bytes(_VERSION_BYTES, "big")

@@ -1,0 +1,215 @@
+"""What the command line can ask of the KMS (luksctl.model.kms.KmsRoom), on the files of this machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from luksctl.errors import Refused, UsageError
+from luksctl.hints import Final, final
+from luksctl.kms import unit_text
+from luksctl.kms.address import read_address
+from luksctl.kms.admission import read_rules
+from luksctl.kms.audit import NAME as AUDIT_NAME
+from luksctl.kms.audit import STANDARD_OUTPUT
+from luksctl.kms.identity import identity_of
+from luksctl.kms.keyfile import Costs, expect_passphrase, make_key_file, read_key, replace_key_file
+from luksctl.kms.keyring import Keyring
+from luksctl.kms.plan import Plan
+from luksctl.kms.sqlite_nodes import SqliteNodes
+from luksctl.model.kms import (
+    KEY_CREDENTIAL,
+    Enrolment,
+    KeyFile,
+    KeyVersion,
+    KnownNode,
+    NodeState,
+    ServeOptions,
+)
+from luksctl.secret import Secret
+from luksctl.value import replace
+
+KEY_NAME: Final = "master.key"
+_SHORTEST_PREFIX: Final = 8
+_HEX: Final = frozenset("0123456789abcdef")
+_MOST_WORKERS: Final = 64
+
+
+@final
+class Kms:
+    """The KMS in files; `costs` are those of a passphrase, and None of them the usual ones."""
+
+    def __init__(self, costs: Costs | None = None) -> None:
+        self._costs = costs
+
+    def initialise(self, directory: str, passphrase: Secret) -> KeyVersion:
+        """Make the master key, sealed under `passphrase`, and an empty list of nodes; Refused where one is there.
+
+        Cut: a part of them, and the key last, so that the same call goes on unless the key is there.
+        """
+        expect_passphrase(passphrase)
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        SqliteNodes(directory, create=True).close()
+        with Keyring.new(int(time.time())) as keyring:
+            make_key_file(os.path.join(directory, KEY_NAME), keyring, passphrase, self._costs)
+            return keyring.newest
+
+    def nodes(self, directory: str) -> tuple[KnownNode, ...]:
+        """Return every node, oldest first."""
+        store = SqliteNodes(directory)
+        try:
+            return store.every()
+        finally:
+            store.close()
+
+    def change_nodes(
+        self, directory: str, names: Sequence[str], state: NodeState, *, note: str | None, new_certificate: bool
+    ) -> tuple[KnownNode, ...]:
+        """Give nodes a state, all or none of them; names are UUIDs or the beginnings of hashes."""
+        store = SqliteNodes(directory)
+        try:
+            known = store.every()
+            identities = tuple(dict.fromkeys(_identity(name, known) for name in names))
+            store.change(identities, state, int(time.time()), note=note, new_certificate=new_certificate)
+            changed = {node.identity: node for node in store.every()}
+            return tuple(changed[identity] for identity in identities)
+        finally:
+            store.close()
+
+    def key_versions(self, file: KeyFile) -> tuple[KeyVersion, ...]:
+        """Return the versions of the master key, oldest first."""
+        with read_key(file.path, file.ask) as keyring:
+            return keyring.versions
+
+    def rotate_key(self, file: KeyFile) -> KeyVersion:
+        """Add a version of the master key. Cut: the file as it was, or with the new version."""
+        with file.ask() as passphrase:
+            with read_key(file.path, lambda: Secret.join(passphrase)) as keyring:
+                rotated = keyring.rotated(int(time.time()))
+            with rotated:
+                replace_key_file(file.path, rotated, passphrase, self._costs)
+                return rotated.newest
+
+    def change_passphrase(self, file: KeyFile, new: Callable[[], Secret]) -> None:
+        """Seal the master key file under another passphrase. Cut: it opens with the old one, or the new one."""
+        with read_key(file.path, file.ask) as keyring, new() as passphrase:
+            expect_passphrase(passphrase)
+            replace_key_file(file.path, keyring, passphrase, self._costs)
+
+    def export_key(self, file: KeyFile) -> Secret:
+        """Return the master key as it is, for a systemd credential."""
+        with read_key(file.path, file.ask) as keyring:
+            return keyring.text()
+
+    def serve(self, options: ServeOptions, ask: Callable[[], Secret], tell: Callable[[str], None]) -> int:
+        """Serve until SIGTERM or SIGINT, and return the exit code; `tell` is given warnings and what happens."""
+        from luksctl.kms.supervisor import supervise  # noqa: PLC0415  # only who serves needs processes
+
+        plan = checked(options)
+        for line in warnings(plan):
+            tell(line)
+        os.makedirs(options.directory, mode=0o700, exist_ok=True)
+        if plan.directory is not None:
+            SqliteNodes(plan.directory, create=True).close()
+        key, version = _key(plan.options, ask)
+        with key:
+            return supervise(_with_certificate(plan, tell), key, version, tell)
+
+    def unit(self, command: Sequence[str], options: Sequence[str]) -> str:
+        """Return the text of a systemd service that runs `command` with `options`."""
+        return unit_text.service(command, options)
+
+
+def checked(options: ServeOptions) -> Plan:
+    """Return what is to be done; UsageError or Refused where it makes no sense, or is not safe."""
+    address = read_address(options.listen, "--listen")
+    if options.plaintext and options.client_ca is not None:
+        raise UsageError("client certificates are a part of TLS, and --no-tls takes that away")
+    if not 1 <= options.workers <= _MOST_WORKERS:
+        raise UsageError(f"--workers is 1 to {_MOST_WORKERS}")
+    if options.plaintext and not address.is_loopback and not options.force_plaintext:
+        raise Refused(
+            f"without TLS, keys would be readable on the network of {address}",
+            operation="serve",
+            hint="--listen 127.0.0.1:4050, or --force-plaintext if something in front of it does TLS",
+        )
+    if options.compat and (options.enrolment != Enrolment() or options.client_ca is not None):
+        raise UsageError("--compat answers any node: there is nothing to enroll, and no certificate to ask for")
+    return Plan(
+        options=options,
+        address=address,
+        status_address=read_address(options.status_listen, "--status-listen"),
+        directory=None if options.compat else options.directory,
+        audit=options.audit or (STANDARD_OUTPUT if options.compat else os.path.join(options.directory, AUDIT_NAME)),
+        tls=options.tls,
+        rules=read_rules(options.enrolment, certificates=options.client_ca is not None),
+    )
+
+
+def warnings(plan: Plan) -> list[str]:
+    """Return what an operator should know before it serves."""
+    options, said = plan.options, []
+    if options.compat:
+        said.append("warning: --compat answers ANY node, as Talos' reference server does; it is for tests")
+    if options.plaintext:
+        where = "this machine" if plan.address.is_loopback else "the network"
+        said.append(f"warning: no TLS: whoever can listen on {where} reads the keys")
+    if options.client_ca is None and not options.compat:
+        said.append("warning: no client certificates: whoever knows the UUID of an allowed node is that node")
+    if not plan.status_address.is_loopback:
+        said.append("warning: health and metrics are reachable from other machines, without TLS")
+    return said
+
+
+def _with_certificate(plan: Plan, tell: Callable[[str], None]) -> Plan:
+    """Return the plan with files that can serve; makes a pair for trying out where none was given."""
+    from luksctl.kms.tls import check_pair, self_signed  # noqa: PLC0415  # as serve
+
+    if plan.options.plaintext:
+        return replace(plan, tls=None)
+    tls = plan.tls
+    if tls is None:
+        tls = self_signed(plan.options.directory, plan.address)
+        tell(f"warning: the certificate signs itself, for trying out; nodes need {tls.certificate} as a CA")
+    tls = replace(tls, client_ca=plan.options.client_ca)
+    check_pair(tls)
+    return replace(plan, tls=tls)
+
+
+def _key(options: ServeOptions, ask: Callable[[], Secret]) -> tuple[Secret, int]:
+    """Return the key as workers take it, and its version; 0 for one of the reference server."""
+    if options.compat:
+        if options.key is None:
+            raise UsageError("--compat needs --key FILE, the key file of the reference server")
+        with open(options.key, "rb") as stream:
+            return Secret.take(bytearray(stream.read())), 0
+    with read_key(key_path(options.key, options.directory), ask) as keyring:
+        return keyring.text(), keyring.newest.version
+
+
+def key_path(named: str | None, directory: str) -> str:
+    """Return where the master key is: the file that was named, the systemd credential, or master.key."""
+    if named is not None:
+        return named
+    credential = os.path.join(os.environ.get("CREDENTIALS_DIRECTORY", ""), KEY_CREDENTIAL)
+    return credential if os.path.isabs(credential) and os.path.exists(credential) else os.path.join(directory, KEY_NAME)
+
+
+def _identity(name: str, known: Sequence[KnownNode]) -> bytes:
+    """Return the node that `name` means; UsageError where it is no UUID, or the beginning of none or several hashes."""
+    text = name.strip().lower()
+    if len(text) >= _SHORTEST_PREFIX and set(text) <= _HEX:
+        found = [node.identity for node in known if node.identity.hex().startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        raise UsageError(
+            f"{len(found)} nodes begin with {text}", hint="luksctl kms node list; a UUID goes through standard input"
+        )
+    try:
+        return identity_of(text)
+    except ValueError as error:
+        raise UsageError(
+            f"a name is {error}, and no beginning of a hash",
+            hint=f"a hash has at least {_SHORTEST_PREFIX} characters: luksctl kms node list",
+        ) from error
