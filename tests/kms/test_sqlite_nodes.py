@@ -1,0 +1,178 @@
+"""The list of nodes: what each method promises, among several processes, and after a kill in the middle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from luksctl.errors import Busy, DeviceError
+from luksctl.kms.nodes import Sighting
+from luksctl.kms.sqlite_nodes import NAME, SqliteNodes
+from luksctl.model.kms import KnownNode, NodeState
+from tests.house.tree import ROOT
+
+A, B, C = (hashlib.sha256(name).digest() for name in (b"a", b"b", b"c"))
+SEEN = Sighting("10.0.0.1", None, 100)
+WITH_CERTIFICATE = Sighting("10.0.0.1", "aa", 100)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SqliteNodes:
+    """Return an empty list."""
+    return SqliteNodes(str(tmp_path), create=True)
+
+
+def _allow(store: SqliteNodes, *nodes: bytes, state: NodeState = NodeState.ALLOWED) -> None:
+    store.change(nodes, state, 50, note=None, new_certificate=False)
+
+
+def test_a_node_is_as_it_was_noted(store: SqliteNodes, tmp_path: Path) -> None:
+    """Also for another process that opens the file later."""
+    assert store.note({A: SEEN, B: WITH_CERTIFICATE}, most=10) == 0
+    for opened in (store, SqliteNodes(str(tmp_path))):
+        assert opened.find(A) == KnownNode(A, NodeState.PENDING, None, 100, 100, None, "10.0.0.1", "")
+        assert opened.find(B) == KnownNode(B, NodeState.PENDING, "aa", 100, 100, None, "10.0.0.1", "")
+        assert opened.find(C) is None
+        assert opened.counts() == {NodeState.PENDING: 2, NodeState.ALLOWED: 0, NodeState.REVOKED: 0}
+
+
+def test_noting_changes_nobody_who_is_known(store: SqliteNodes) -> None:
+    """Whoever is allowed stays so, and whoever is revoked too; only unknown ones count against the bound."""
+    _allow(store, A)
+    _allow(store, B, state=NodeState.REVOKED)
+    assert store.note({A: SEEN, B: SEEN, C: SEEN}, most=1) == 0
+    assert store.note({A: SEEN, hashlib.sha256(b"d").digest(): SEEN}, most=1) == 1
+    assert [node.state for node in (store.find(A), store.find(B), store.find(C)) if node] == [
+        NodeState.ALLOWED,
+        NodeState.REVOKED,
+        NodeState.PENDING,
+    ]
+
+
+def test_enrolling_respects_the_operator_and_the_certificate(store: SqliteNodes) -> None:
+    """Unknown and pending ones are allowed, revoked ones never, and another certificate than the noted one never."""
+    _allow(store, B, state=NodeState.REVOKED)
+    store.note({C: WITH_CERTIFICATE}, most=10)
+    assert store.enrol(A, WITH_CERTIFICATE)
+    assert not store.enrol(B, SEEN)
+    assert not store.enrol(C, Sighting("10.0.0.1", "bb", 200))
+    assert store.enrol(C, WITH_CERTIFICATE)
+    assert [node.state for node in store.every()].count(NodeState.ALLOWED) == 2
+    known = store.find(A)
+    assert known is not None
+    assert known.certificate == "aa"
+
+
+def test_a_certificate_is_bound_once(store: SqliteNodes) -> None:
+    """Of two that come at once one is bound; the same again is no change."""
+    _allow(store, A)
+    assert store.bind(A, "aa", 1)
+    assert store.bind(A, "aa", 2)
+    assert not store.bind(A, "bb", 3)
+    assert not store.bind(B, "aa", 3)
+
+
+def test_of_many_threads_one_binds(store: SqliteNodes) -> None:
+    """Nobody overtakes another between look and write."""
+    _allow(store, A)
+    with ThreadPoolExecutor(8) as pool:
+        bound = list(pool.map(lambda number: store.bind(A, f"{number:02x}", number), range(32)))
+    assert bound.count(True) == 1
+    store.close()
+
+
+def test_changing_keeps_what_it_does_not_name(store: SqliteNodes) -> None:
+    """Note and certificate stay unless they are given or forgotten; a node nobody heard of is made."""
+    store.enrol(A, WITH_CERTIFICATE)
+    store.change([A], NodeState.REVOKED, 60, note="rack 4", new_certificate=False)
+    store.change([A, B], NodeState.ALLOWED, 70, note=None, new_certificate=False)
+    first, second = store.find(A), store.find(B)
+    assert first is not None
+    assert second is not None
+    assert (first.note, first.certificate, first.changed, first.first_seen) == ("rack 4", "aa", 70, 100)
+    assert (second.state, second.certificate, second.note) == (NodeState.ALLOWED, None, "")
+    store.change([A], NodeState.ALLOWED, 80, note=None, new_certificate=True)
+    first = store.find(A)
+    assert first is not None
+    assert first.certificate is None
+
+
+def test_last_seen_never_goes_back(store: SqliteNodes) -> None:
+    """Two workers write in any order; a node that is not in the list is not made."""
+    _allow(store, A)
+    store.seen({A: 200, C: 200})
+    store.seen({A: 150})
+    known = store.find(A)
+    assert known is not None
+    assert known.last_seen == 200
+    assert store.find(C) is None
+
+
+def test_all_are_changed_or_none(store: SqliteNodes) -> None:
+    """Identities of the wrong length are what a bug would bring."""
+    with pytest.raises(DeviceError):
+        _allow(store, A, b"short")
+    assert store.every() == ()
+
+
+def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
+    """Damaged, missing, or of a newer luksctl."""
+    with pytest.raises(DeviceError, match="no list of nodes"):
+        SqliteNodes(str(tmp_path))
+    (tmp_path / NAME).write_bytes(b"no database at all, but long enough to be looked at" * 100)
+    with pytest.raises(DeviceError, match="not a database"):
+        SqliteNodes(str(tmp_path))
+    (tmp_path / NAME).unlink()
+    with sqlite3.connect(tmp_path / NAME) as newer:
+        newer.execute("PRAGMA user_version = 2")
+    newer.close()
+    with pytest.raises(DeviceError, match="newer luksctl"):
+        SqliteNodes(str(tmp_path))
+
+
+def test_a_list_that_somebody_keeps_is_busy(store: SqliteNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for ever: the caller is told to come again."""
+    monkeypatch.setattr("luksctl.kms.sqlite_nodes._BUSY_S", 0.0)
+    holder = sqlite3.connect(store.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        with ThreadPoolExecutor(1) as pool, pytest.raises(Busy):
+            pool.submit(_allow, store, A).result()
+    finally:
+        holder.close()
+
+
+_WRITER = """
+import hashlib, sys
+from luksctl.kms.sqlite_nodes import SqliteNodes
+from luksctl.model.kms import NodeState
+store = SqliteNodes(sys.argv[1])
+for number in range(100000):
+    store.change([hashlib.sha256(str(number).encode()).digest()], NodeState.ALLOWED, number, note=None, new_certificate=False)
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("count", [1, 7, 40])
+def test_what_was_answered_is_there_after_a_kill(store: SqliteNodes, tmp_path: Path, count: int) -> None:
+    """Every change that was reported before SIGKILL, and at most one more."""
+    command = (sys.executable, "-c", _WRITER, str(tmp_path))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
+        assert writer.stdout is not None
+        last = [int(writer.stdout.readline()) for _ in range(count)][-1]
+        os.kill(writer.pid, signal.SIGKILL)
+        told = [int(line) for line in writer.stdout.read().split()]
+    last = max([last, *told])
+    assert last + 1 <= len(store.every()) <= last + 2
+    for number in range(last + 1):
+        known = store.find(hashlib.sha256(str(number).encode()).digest())
+        assert known is not None
+        assert known.changed == number
