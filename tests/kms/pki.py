@@ -60,7 +60,7 @@ class Authority:
     ) -> Pair:
         """Return what a node shows."""
         key = new_key() if key is None else key
-        names = [x509.UniformResourceIdentifier(uri) for uri in uris]
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri) for uri in uris]
         return Pair(self._sign(_name(common_name), key, names), _pem(key))
 
     def _sign(

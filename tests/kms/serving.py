@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -75,7 +75,7 @@ class Client:
     def raw(self, method: str, wire: bytes) -> Reply:
         """Send `wire` as it is, and return the Response as bytes."""
         try:
-            return Reply(self.channel.unary_unary(method)(wire, timeout=DEADLINE_S))
+            return Reply(self.channel.unary_unary(method, None, None)(wire, timeout=DEADLINE_S))
         except grpc.RpcError as error:
             return Reply(None, error.code(), error.details() or "")
 
@@ -204,7 +204,7 @@ class ServerProcess:
         )
         os.close(read)
 
-    def __enter__(self) -> ServerProcess:
+    def __enter__(self) -> Self:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said += line

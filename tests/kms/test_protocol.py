@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_tools import protoc
+from grpc_tools import protoc  # type: ignore[import-untyped]  # made for the command line
 
 from luksctl.model.kms_wire import SEAL, UNSEAL
 from tests.kms.serving import KEY, NODE, Serving, allow, serving

@@ -156,7 +156,8 @@ from luksctl.kms.sqlite_nodes import SqliteNodes
 from luksctl.model.kms import NodeState
 store = SqliteNodes(sys.argv[1])
 for number in range(100000):
-    store.change([hashlib.sha256(str(number).encode()).digest()], NodeState.ALLOWED, number, note=None, new_certificate=False)
+    node = hashlib.sha256(str(number).encode()).digest()
+    store.change([node], NodeState.ALLOWED, number, note=None, new_certificate=False)
     print(number, flush=True)
 """
 
