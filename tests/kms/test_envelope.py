@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luksctl.kms.backend import NotSealedHere
@@ -57,6 +57,7 @@ def test_no_two_are_alike() -> None:
     assert backend.seal(WHO, memoryview(KEY)) != backend.seal(WHO, memoryview(KEY))
 
 
+@settings(deadline=None)
 @given(plain=st.binary(min_size=1, max_size=LONGEST_PLAIN), position=st.integers(min_value=0), bit=st.integers(0, 7))
 def test_every_bit_counts(plain: bytes, position: int, bit: int) -> None:
     """Head, nonce, content and tag: one changed bit, a cut, or something behind it, and nothing opens."""
