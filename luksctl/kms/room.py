@@ -112,9 +112,10 @@ class Kms:
         os.makedirs(options.directory, mode=0o700, exist_ok=True)
         if plan.directory is not None:
             SqliteNodes(plan.directory, create=True).close()
-        key, version = _key(plan.options, ask)
+        plan = _with_certificate(plan, tell)
+        key, version = _key(options, ask)
         with key:
-            return supervise(_with_certificate(plan, tell), key, version, tell)
+            return supervise(plan, key, version, tell)
 
     def unit(self, command: Sequence[str], options: Sequence[str]) -> str:
         """Return the text of a systemd service that runs `command` with `options`."""

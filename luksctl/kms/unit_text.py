@@ -83,5 +83,7 @@ def service(command: Sequence[str], options: Sequence[str]) -> str:
 
 def _word(text: str) -> str:
     """Return one word of a command line as systemd reads it back (systemd.service(5), command lines)."""
-    escaped = text.replace("%", "%%").replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')
+    # %d is the directory of the credentials, and the one specifier that makes sense here.
+    escaped = "%d/".join(part.replace("%", "%%") for part in text.split("%d/"))
+    escaped = escaped.replace("$", "$$").replace("\\", "\\\\").replace('"', '\\"')
     return escaped if escaped == text and not set(text) & set(" \t;'") else f'"{escaped}"'

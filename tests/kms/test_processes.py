@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import sqlite3
 import threading
 import time
@@ -341,85 +340,3 @@ def test_no_key_and_no_uuid_is_shown_or_kept(directory: Path) -> None:
         assert [shown_in(text, secret) for text in content] == [[]] * len(content)
     assert (directory / "audit.log").stat().st_mode & 0o777 == 0o600
     assert (directory / "nodes.db").stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "said"),
-    [
-        (("--no-tls", "--listen", "0.0.0.0:0"), 3, "keys would be readable on the network"),
-        (("--enroll", "auto"), 64, "needs bounds"),
-        (("--enroll", "auto", "--enroll-from", "10.0.0.0/8"), 64, "needs bounds"),
-        (("--enroll-from", "10.0.0.0/8"), 64, "belong to --enroll auto"),
-        (("--listen", "localhost:1"), 64, "no address with a port"),
-        (("--workers", "0"), 64, "--workers"),
-        (("--tls-cert", "x"), 64, "belong together"),
-        (("--tls-cert", "/nonexistent", "--tls-key", "/nonexistent"), 13, "No such file"),
-        (("--no-tls", "--client-ca", "x"), 64, "client certificates are a part of TLS"),
-        (("--compat",), 64, "--compat needs --key FILE"),
-        (("--key", "/nonexistent"), 9, "there is no master key"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_before_anything_is_served(
-    directory: Path, options: tuple[str, ...], code: int, said: str
-) -> None:
-    """One error with its code, and no process left behind."""
-    server = ServerProcess(directory, *options)
-    assert server.finish() == code
-    assert said in server.said
-    assert "serving on" not in server.said
-
-
-def test_a_wrong_passphrase_ends_with_13(directory: Path) -> None:
-    """Nothing is served with a key that did not open."""
-    server = ServerProcess(directory, passphrase=b"not the passphrase")
-    assert server.finish() == 13
-    assert "passphrase is wrong" in server.said
-
-
-def test_a_port_that_somebody_has_is_not_shared(directory: Path) -> None:
-    """Two servers on one port would each get a part of the calls."""
-    with ServerProcess(directory) as server:
-        second = ServerProcess(directory, "--listen", server.target)
-        assert second.finish() == 11
-        assert "somebody else listens there" in second.said
-
-
-def test_plain_text_is_for_loopback_and_warned_of(directory: Path) -> None:
-    """With --no-tls a client without TLS is served; forced onto every address it says that the network reads."""
-    with ServerProcess(directory, "--no-tls") as server:
-        client = server.client()
-        assert client.seal().data is not None
-        client.close()
-    assert "no TLS" in server.said
-    with ServerProcess(directory, "--no-tls", "--force-plaintext", "--listen", "0.0.0.0:0") as server:
-        assert "whoever can listen on the network reads the keys" in server.said
-
-
-def test_the_passphrase_may_be_a_credential(directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As systemd gives it; and the key itself, unsealed, where nothing is asked."""
-    credentials = tmp_path / "credentials"
-    credentials.mkdir()
-    (credentials / "luksctl-kms.passphrase").write_bytes(PASSPHRASE + b"\n")
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
-    file = KeyFile(str(directory / "master.key"), lambda: Secret.take(PASSPHRASE))
-    with Kms(CHEAP).export_key(file) as key, key.view() as view:
-        unsealed = bytes(view)
-    (credentials / "luksctl-kms.key").write_bytes(unsealed)
-    (directory / "master.key").unlink()
-    with ServerProcess(directory) as server:
-        client = server.client()
-        assert client.seal().data is not None
-        client.close()
-
-
-def test_systemd_is_told_when_calls_are_answered(
-    directory: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """READY=1 comes with the first worker, STOPPING=1 with the end."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(str(tmp_path / "notify"))
-        receiver.settimeout(DEADLINE_S)
-        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        with ServerProcess(directory):
-            assert receiver.recv(100) == b"READY=1"
-        assert receiver.recv(100) == b"STOPPING=1"
