@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from luksctl.hints import Protocol
-from luksctl.secret import Secret
+from luksctl.hints import Final, Protocol
+
+# Keys are 32 bytes; what a node wants to keep here beside them has to be short.
+LONGEST_PLAIN: Final = 1024
 
 
 class NotSealedHere(Exception):
@@ -13,12 +15,11 @@ class NotSealedHere(Exception):
 class Backend(Protocol):
     """Seals for a node what only that node gets back. DeviceError where the backend cannot be asked for now."""
 
-    @property
-    def longest_plain(self) -> int:
-        """Return how many bytes can be sealed at most."""
-
     def seal(self, node: bytes, plain: memoryview) -> bytes:
         """Return `plain` sealed for the node with this identity; NotSealedHere for a length that is never sealed."""
 
-    def unseal(self, node: bytes, sealed: memoryview) -> Secret:
-        """Return what was sealed for the node; NotSealedHere for everything else."""
+    def unseal(self, node: bytes, sealed: memoryview, into: memoryview) -> int:
+        """Write what was sealed for the node into LONGEST_PLAIN bytes, and return how many it is.
+
+        NotSealedHere for everything else. The caller wipes `into`, whatever happens.
+        """

@@ -11,11 +11,14 @@ of another one's. Format, key version and node are authenticated with the conten
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from luksctl.hints import Final
-from luksctl.kms.backend import NotSealedHere
+from luksctl.kms.backend import LONGEST_PLAIN, NotSealedHere
 from luksctl.kms.keyring import KEY_BYTES, Keyring
-from luksctl.secret import Secret
+from luksctl.secret import Secret, wipe
 
 FORMAT: Final = 1
 _PURPOSE: Final = b"luksctl kms node key"
@@ -24,17 +27,14 @@ _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _HEAD_BYTES: Final = 1 + _VERSION_BYTES
 OVERHEAD_BYTES: Final = _HEAD_BYTES + _NONCE_BYTES + _TAG_BYTES
-# Keys are 32 bytes; what a node wants to keep here beside them has to be short.
-LONGEST_PLAIN: Final = 1024
 
 
 class KeyringBackend:
     """Seals with the newest master key of a keyring, and opens what any of its versions sealed."""
 
-    longest_plain = LONGEST_PLAIN
-
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
+        self._own = threading.local()
 
     def seal(self, node: bytes, plain: memoryview) -> bytes:
         """Return an envelope; its nonce is random, as many as a node will ever need."""
@@ -44,11 +44,11 @@ class KeyringBackend:
             raise NotSealedHere
         version = self._keyring.newest.version
         head, nonce = _head(version), os.urandom(_NONCE_BYTES)
-        with self._node_key(version, node) as key, key.view() as view:
-            return head + nonce + AESGCM(view).encrypt(nonce, plain, head + node)
+        with self._node_key(version, node) as key:
+            return head + nonce + AESGCM(key).encrypt(nonce, plain, head + node)
 
-    def unseal(self, node: bytes, sealed: memoryview) -> Secret:
-        """Return the content of an envelope; NotSealedHere for another node's, an unknown version, or a changed one."""
+    def unseal(self, node: bytes, sealed: memoryview, into: memoryview) -> int:
+        """Open an envelope; NotSealedHere for another node's, an unknown version, or a changed one."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # as above
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
@@ -59,24 +59,30 @@ class KeyringBackend:
         version = int.from_bytes(head[1:], "big")
         if not self._keyring.has(version):
             raise NotSealedHere
-        plain = Secret(length)
         body = sealed[_HEAD_BYTES:]
-        with self._node_key(version, node) as key, key.view() as view, plain.view() as into:
+        with self._node_key(version, node) as key:
             try:
-                AESGCM(view).decrypt_into(body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + node, into)
+                AESGCM(key).decrypt_into(body[:_NONCE_BYTES], body[_NONCE_BYTES:], head + node, into[:length])
             except InvalidTag:
                 raise NotSealedHere from None
-        return plain
+        return length
 
-    def _node_key(self, version: int, node: bytes) -> Secret:
+    @contextmanager
+    def _node_key(self, version: int, node: bytes) -> Iterator[memoryview]:
+        """Yield the key of a node, and wipe it; each thread has one place for it, since mapping memory costs more."""
         from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415  # as above
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
 
-        derived = Secret(KEY_BYTES)
+        place: Secret | None = getattr(self._own, "place", None)
+        if place is None:
+            place = self._own.place = Secret(KEY_BYTES)
         hkdf = HKDF(SHA256(), KEY_BYTES, salt=None, info=_PURPOSE + bytes([FORMAT]) + node)
-        with self._keyring.master(version) as master, derived.view() as into:
-            hkdf.derive_into(master, into)
-        return derived
+        with self._keyring.master(version) as master, place.view() as key:
+            try:
+                hkdf.derive_into(master, key)
+                yield key
+            finally:
+                wipe(key)
 
 
 def _head(version: int) -> bytes:

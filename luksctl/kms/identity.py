@@ -34,6 +34,7 @@ class Caller:
     certificate: PeerCertificate | None = None
 
 
+@lru_cache(maxsize=4096)
 def identity_of(uuid: str) -> bytes:
     """Return the identity of the node with this UUID; ValueError where it is none, or one that many machines share.
 

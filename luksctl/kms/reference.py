@@ -22,8 +22,6 @@ _SEALED_BYTES: Final = _NONCE_BYTES + _PLAIN_BYTES + 16
 class ReferenceBackend:
     """nonce (12) | AES-GCM ciphertext and tag (48), nothing authenticated beside it; every node has the same key."""
 
-    longest_plain = _PLAIN_BYTES
-
     def __init__(self, key: Secret) -> None:
         if len(key) not in KEY_LENGTHS:
             raise SealError(
@@ -41,17 +39,16 @@ class ReferenceBackend:
         with self._key.view() as view:
             return nonce + AESGCM(view).encrypt(nonce, plain, None)
 
-    def unseal(self, node: bytes, sealed: memoryview) -> Secret:  # noqa: ARG002  # as above
-        """Return what was sealed, or 32 random bytes; NotSealedHere unless 60 were given."""
+    def unseal(self, node: bytes, sealed: memoryview, into: memoryview) -> int:  # noqa: ARG002  # as above
+        """Write what was sealed, or 32 random bytes; NotSealedHere unless 60 were given."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # as above
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
         if len(sealed) != _SEALED_BYTES:
             raise NotSealedHere
-        plain = Secret(_PLAIN_BYTES)
-        with self._key.view() as view, plain.view() as into:
+        with self._key.view() as view:
             try:
-                AESGCM(view).decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None, into)
+                AESGCM(view).decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None, into[:_PLAIN_BYTES])
             except InvalidTag:
-                return Secret.random(_PLAIN_BYTES)
-        return plain
+                into[:_PLAIN_BYTES] = os.urandom(_PLAIN_BYTES)
+        return _PLAIN_BYTES

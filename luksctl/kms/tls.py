@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from luksctl.errors import SealError
-from luksctl.hints import TYPE_CHECKING, Final, final
+from luksctl.hints import TYPE_CHECKING, Final, cast, final
 from luksctl.kms.address import Address
 from luksctl.model.kms import TlsFiles
 from luksctl.node.files import create_file
@@ -52,20 +53,29 @@ class Credentials:
 
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
-        self._current = _read(files)
+        self._initial = _read(files)
+        self._newer: grpc.ServerCertificateConfiguration | None = None
 
     def reload(self) -> None:
         """Read the files again; SealError where they cannot serve, and then those from before go on."""
         check_pair(self._files)
-        self._current = _read(self._files)
+        self._newer = _read(self._files)
 
     def for_server(self) -> grpc.ServerCredentials:
         """Return credentials; where there is a CA for clients, each of them has to show a certificate of it."""
         import grpc  # noqa: PLC0415  # only workers load it
 
-        return grpc.dynamic_ssl_server_credentials(
-            self._current, lambda: self._current, self._files.client_ca is not None
-        )
+        # The stubs do not know of None, which says that nothing changed.
+        fetch = cast("Callable[[], grpc.ServerCertificateConfiguration]", self._take)
+        return grpc.dynamic_ssl_server_credentials(self._initial, fetch, self._files.client_ca is not None)
+
+    def _take(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return what was read since the last call, for each new connection; None for no change.
+
+        gRPC owns what it is given, and frees it: the same one a second time would end the process.
+        """
+        newer, self._newer = self._newer, None
+        return newer
 
 
 def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import keyslots, starts, volumes
+from tests.bench import keyslots, kms, starts, volumes
 from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
@@ -26,6 +26,9 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "unlock-argon2": volumes.argon2_unlock,
     "unlock-two-at-once": volumes.two_at_once,
     "format": volumes.format_volume,
+    "kms-fresh": kms.fresh,
+    "kms-kept": kms.kept,
+    "kms-workers": kms.scaling,
     **{f"sync-{count}": partial(keyslots.sync_of, count) for count in (1, 4, 8, 16, 30)},
 }
 RESULT = ROOT / "build" / "bench.json"

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -238,6 +239,13 @@ class ServerProcess:
         """Return a client that trusts the pair the server made; plain text where it made none."""
         path = self.directory / "self-signed.crt"
         return Client(self.target, path.read_bytes() if path.exists() else None)
+
+    def starts(self) -> int:
+        """Return how often workers were started."""
+        with urllib.request.urlopen(f"{self.status}/metrics", timeout=DEADLINE_S) as answer:  # noqa: S310  # our own
+            found = re.search(rb"^luksctl_kms_worker_starts_total (\d+)$", answer.read(), re.MULTILINE)
+        assert found is not None
+        return int(found[1])
 
     def children(self) -> Sequence[int]:
         """Return the process ids of the workers and the watcher."""

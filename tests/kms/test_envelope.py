@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from luksctl.kms.backend import NotSealedHere
-from luksctl.kms.envelope import LONGEST_PLAIN, OVERHEAD_BYTES, KeyringBackend
+from luksctl.kms.backend import LONGEST_PLAIN, NotSealedHere
+from luksctl.kms.envelope import OVERHEAD_BYTES, KeyringBackend
 from luksctl.kms.identity import identity_of
 from luksctl.kms.keyring import Keyring
 from luksctl.secret import Secret
@@ -32,8 +32,10 @@ def _backend() -> KeyringBackend:
 
 
 def _opened(backend: KeyringBackend, node: bytes, sealed: bytes) -> bytes:
-    with backend.unseal(node, memoryview(sealed)) as plain, plain.view() as view:
-        return bytes(view)
+    into = bytearray(LONGEST_PLAIN)
+    length = backend.unseal(node, memoryview(sealed), memoryview(into))
+    assert not any(into[length:])
+    return bytes(into[:length])
 
 
 def test_the_bytes_are_those_of_the_documents() -> None:

@@ -22,6 +22,7 @@ from luksctl.kms.address import read_address, reserve
 from luksctl.kms.room import Kms
 from luksctl.model.kms import KeyFile, NodeState
 from luksctl.secret import Secret
+from tests.bench.kms import load_on
 from tests.kms.pki import Authority
 from tests.kms.serving import (
     CHEAP,
@@ -152,7 +153,7 @@ def test_workers_end_with_the_first_process(directory: Path) -> None:
         children = server.children()
         assert len(children) == 4
         server.kill()
-    assert not [child for child in children if _runs(child)]
+    _until(lambda: not any(map(_runs, children)))
     port, _ = reserve(address)
     port.close()
 
@@ -182,6 +183,20 @@ def test_two_workers_share_calls_and_a_dead_one_is_replaced(directory: Path) -> 
         _until(lambda: 'outcome="ok"} 21' in _get(f"{server.status}/metrics")[1])
     assert "ended, and is started again" in server.said
     assert server.process.returncode == 0
+
+
+def test_a_storm_of_new_connections_kills_no_worker(directory: Path) -> None:
+    """Some hundred nodes that come, ask and go at once, and a new certificate in between."""
+    with ServerProcess(directory) as server:
+        client = server.client()
+        sealed = client.seal().granted
+        client.close()
+        for _ in range(2):
+            results = load_on(server, sealed, 0.7, fresh_connections=True)
+            assert sum(result["failed"] for result in results) == 0
+            assert sum(len(result["took_s"]) for result in results) > 10
+            server.process.send_signal(signal.SIGHUP)
+        assert server.starts() == 1
 
 
 def test_health_and_readiness_are_told_apart(directory: Path) -> None:
