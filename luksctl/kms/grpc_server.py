@@ -18,7 +18,7 @@ from luksctl.kms.service import LONGEST_REQUEST_BYTES, Denied, Service
 from luksctl.kms.tls import Credentials
 from luksctl.model.kms_wire import SERVICE
 
-THREADS: Final = 8
+THREADS: Final = 4
 # So many calls wait for a thread; a storm of nodes is answered in turn, and what is more than that tries again.
 _CALLS_AT_ONCE: Final = 4096
 _OPTIONS: Final = (
