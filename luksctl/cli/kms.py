@@ -175,11 +175,17 @@ def _export(context: Context, file: KeyFile) -> None:
 
 def _unit(arguments: Namespace, context: Context) -> int:
     program = arguments.program
-    command = (sys.executable, "-I", "-m", "luksctl") if program is None else (program,)
+    command = _own_command() if program is None else (program,)
     text = context.kms().unit(command, arguments.options)
     context.console.document({"unit": text})
     context.console.say(text.rstrip())
     return 0
+
+
+def _own_command() -> tuple[str, ...]:
+    """Return the command line of this very luksctl: the script that was started, or the module by its interpreter."""
+    script = os.path.abspath(sys.argv[0])
+    return (script,) if os.path.basename(script) == "luksctl" else (sys.executable, "-I", "-m", "luksctl")
 
 
 def _asker(arguments: Namespace) -> Callable[[], Secret]:

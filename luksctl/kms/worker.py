@@ -77,6 +77,8 @@ def _attempt(read: Callable[[], None]) -> None:
 
 def _server(plan: Plan, parts: Parts) -> tuple[grpc.Server, Callable[[], None]]:
     """Return the server, and what reads its certificate again."""
+    # Its own log repeats what strangers send, such as names that they ask for.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from luksctl.kms.grpc_server import make_server  # noqa: PLC0415  # gRPC is for workers, after the fork
     from luksctl.kms.tls import Credentials  # noqa: PLC0415
 

@@ -153,16 +153,19 @@ def test_a_key_is_exported_into_a_pipe(operator: Operator) -> None:
     assert len(done.stdout) == 62
 
 
-def test_a_unit_is_printed(operator: Operator) -> None:
+def test_a_unit_is_printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With this luksctl or the named one, and the options behind the two dashes."""
-    capture = operator._capture
+    monkeypatch.setattr("sys.argv", ["/opt/bin/luksctl", "kms", "unit"])
+    assert main(("kms", "unit"), kms=Kms) == 0
+    assert "ExecStart=/opt/bin/luksctl kms serve\n" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["-m"])
     for program, start in (
         ((), f"ExecStart={sys.executable} -I -m luksctl kms serve"),
         (("--command", "/x"), "=/x kms"),
     ):
-        capture.readouterr()
+        capsys.readouterr()
         assert main(("kms", "unit", *program, "--", "--workers", "4"), kms=Kms) == 0
-        text = capture.readouterr().out
+        text = capsys.readouterr().out
         assert start in text
         assert "serve --workers 4\n" in text
 

@@ -197,6 +197,7 @@ def test_a_storm_of_new_connections_kills_no_worker(directory: Path) -> None:
             assert sum(len(result["took_s"]) for result in results) > 10
             server.process.send_signal(signal.SIGHUP)
         assert server.starts() == 1
+    assert [line for line in server.said.splitlines() if not line.startswith("luksctl kms: ")] == []
 
 
 def test_health_and_readiness_are_told_apart(directory: Path) -> None:

@@ -47,6 +47,15 @@ def test_what_makes_no_sense_is_refused_before_anything_is_served(
     assert said in capsys.readouterr().err
 
 
+def test_a_worker_that_cannot_start_ends_the_server(directory: Path) -> None:
+    """It says why, once, and is not started over and over."""
+    server = ServerProcess(directory, "--audit", "/nonexistent/audit.log", "--workers", "2")
+    assert server.finish() == 9
+    assert "/nonexistent/audit.log: No such file or directory" in server.said
+    assert "a worker did not start" in server.said
+    assert "serving on" not in server.said
+
+
 def test_a_wrong_passphrase_ends_with_13(directory: Path) -> None:
     """Nothing is served with a key that did not open."""
     server = ServerProcess(directory, passphrase=b"not the passphrase")
