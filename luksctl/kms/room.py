@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 
-from luksctl.errors import Refused, UsageError
+from luksctl.errors import DeviceError, Refused, UsageError
 from luksctl.hints import Final, final
 from luksctl.kms import unit_text
 from luksctl.kms.address import read_address
@@ -48,6 +49,7 @@ class Kms:
 
         Cut: a part of them, and the key last, so that the same call goes on unless the key is there.
         """
+        _expect_installed("argon2")
         expect_passphrase(passphrase)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         SqliteNodes(directory, create=True).close()
@@ -106,6 +108,7 @@ class Kms:
         """Serve until SIGTERM or SIGINT, and return the exit code; `tell` is given warnings and what happens."""
         from luksctl.kms.supervisor import supervise  # noqa: PLC0415  # only who serves needs processes
 
+        _expect_installed("grpc")
         plan = checked(options)
         for line in warnings(plan):
             tell(line)
@@ -120,6 +123,12 @@ class Kms:
     def unit(self, command: Sequence[str], options: Sequence[str]) -> str:
         """Return the text of a systemd service that runs `command` with `options`."""
         return unit_text.service(command, options)
+
+
+def _expect_installed(package: str) -> None:
+    """DeviceError where a package is missing that only the KMS needs."""
+    if find_spec(package) is None:
+        raise DeviceError(f"the KMS needs {package}, which is not installed", hint="pip install 'luksctl[kms]'")
 
 
 def checked(options: ServeOptions) -> Plan:

@@ -47,6 +47,15 @@ def test_what_makes_no_sense_is_refused_before_anything_is_served(
     assert said in capsys.readouterr().err
 
 
+def test_what_is_not_installed_is_named(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to type; before anybody is asked for a passphrase."""
+    monkeypatch.setattr("luksctl.kms.room.find_spec", lambda _: None)
+    assert main(("kms", "serve", "--dir", str(directory)), kms=Kms) == 9
+    assert "pip install 'luksctl[kms]'" in capsys.readouterr().err
+
+
 def test_a_worker_that_cannot_start_ends_the_server(directory: Path) -> None:
     """It says why, once, and is not started over and over."""
     server = ServerProcess(directory, "--audit", "/nonexistent/audit.log", "--workers", "2")

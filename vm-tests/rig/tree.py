@@ -22,7 +22,7 @@ from rig import host
 from rig.cache import built, fingerprint
 from rig.errors import BuildFailed
 
-EXTRAS = ("terminal", "tpm")
+EXTRAS = ("terminal", "tpm", "kms")
 PREFIX = "opt/luksctl"
 SHIPPED = {".py", ".so", ".typed", ".service", ".timer", ".target", ".mount", ".socket", ".path", ".rules", ".conf"}
 NOT_AT_RUN_TIME = {"pycparser", "setuptools"}
