@@ -34,6 +34,7 @@ def add_serve(parser: Parser) -> None:
     parser.add_argument(
         "--client-ca", metavar="FILE", help="CAs whose certificates nodes have to show; each names its UUID"
     )
+    parser.add_argument("--token-file", metavar="FILE", help="the bearer token that nodes have to give")
     parser.add_flag("tls", text="without it, keys are readable on the way; only on loopback", default=True)
     parser.add_flag("force-plaintext", text="--no-tls on any address, behind something that does TLS")
     parser.add_argument(
@@ -73,6 +74,7 @@ def serve_options(arguments: Namespace) -> ServeOptions:
         force_plaintext=arguments.force_plaintext,
         tls=None if arguments.tls_cert is None else TlsFiles(arguments.tls_cert, arguments.tls_key),
         client_ca=arguments.client_ca,
+        token_file=arguments.token_file,
         enrolment=Enrolment(Enrol(arguments.enroll), arguments.enroll_from or (), _until(arguments.enroll_until)),
         workers=arguments.workers,
         rate=arguments.rate,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from hmac import compare_digest
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from luksctl.errors import UsageError
 from luksctl.kms.identity import Caller
 from luksctl.model.kms import Enrol, Enrolment, KnownNode, NodeState
-from luksctl.value import frozen
+from luksctl.value import field, frozen
 
 Network = IPv4Network | IPv6Network
 
@@ -28,6 +29,7 @@ class Outcome(StrEnum):
     UNKNOWN = "unknown"
     PENDING = "pending"
     REVOKED = "revoked"
+    WRONG_TOKEN = "wrong-token"  # noqa: S105  # a word of the audit log
     WRONG_CERTIFICATE = "wrong-certificate"
     SECOND_CERTIFICATE = "second-certificate"
     MALFORMED = "malformed"
@@ -38,19 +40,30 @@ class Outcome(StrEnum):
 
 
 DENIED = frozenset(
-    {Outcome.UNKNOWN, Outcome.PENDING, Outcome.REVOKED, Outcome.WRONG_CERTIFICATE, Outcome.SECOND_CERTIFICATE}
+    {
+        Outcome.UNKNOWN,
+        Outcome.PENDING,
+        Outcome.REVOKED,
+        Outcome.WRONG_TOKEN,
+        Outcome.WRONG_CERTIFICATE,
+        Outcome.SECOND_CERTIFICATE,
+    }
 )
 _STATES = {NodeState.ALLOWED: Outcome.OK, NodeState.PENDING: Outcome.PENDING, NodeState.REVOKED: Outcome.REVOKED}
 
 
 @frozen
 class Rules:
-    """How unknown nodes get in, read from an Enrolment, and whether callers had to show a certificate."""
+    """How unknown nodes get in, read from an Enrolment, and what callers have to show.
+
+    `token` is the SHA-256 of the bearer token that each has to give, None where none is asked for.
+    """
 
     mode: Enrol
     networks: tuple[Network, ...]
     until: float
     certificates: bool
+    token: bytes | None = field(default=None, repr=False)
 
     def admits(self, caller: Caller, now: float) -> bool:
         """Tell whether an unknown node that asks from there is allowed at once."""
@@ -60,7 +73,7 @@ class Rules:
         return address is not None and any(address in network for network in self.networks)
 
 
-def read_rules(enrolment: Enrolment, *, certificates: bool) -> Rules:
+def read_rules(enrolment: Enrolment, *, certificates: bool, token: bytes | None = None) -> Rules:
     """Return the rules; UsageError where nodes would be allowed by themselves without bounds."""
     try:
         networks = tuple(map(ip_network, enrolment.networks))
@@ -74,15 +87,18 @@ def read_rules(enrolment: Enrolment, *, certificates: bool) -> Rules:
             )
     elif networks or enrolment.until is not None:
         raise UsageError("--enroll-from and --enroll-until belong to --enroll auto")
-    return Rules(enrolment.mode, networks, enrolment.until or 0.0, certificates)
+    return Rules(enrolment.mode, networks, enrolment.until or 0.0, certificates, token)
 
 
 def judge(verb: Verb, identity: bytes, known: KnownNode | None, caller: Caller, rules: Rules, now: float) -> Outcome:
     """Return OK, ENROLLED (to be allowed first), or why not.
 
-    A certificate that names other nodes, and one other than that bound to the node, are refused whatever its state is,
-    as is a caller without one where one is bound. Only sealing enrols: nobody has anything to unseal before.
+    A wrong token is refused whoever gives it. A certificate that names other nodes, and one other than that bound to the
+    node, are refused whatever its state is, as is a caller without one where one is bound. Only sealing enrols: nobody
+    has anything to unseal before.
     """
+    if rules.token is not None and not compare_digest(rules.token, caller.token or b""):
+        return Outcome.WRONG_TOKEN
     certificate = caller.certificate
     if rules.certificates and (certificate is None or identity not in certificate.nodes):
         return Outcome.WRONG_CERTIFICATE

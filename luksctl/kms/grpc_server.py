@@ -13,7 +13,7 @@ from luksctl.errors import DeviceError
 from luksctl.hints import Any, Final
 from luksctl.kms.address import Address
 from luksctl.kms.admission import DENIED, Outcome, Verb
-from luksctl.kms.identity import Caller, read_certificate
+from luksctl.kms.identity import Caller, bearer_token, read_certificate
 from luksctl.kms.service import LONGEST_REQUEST_BYTES, Denied, Service
 from luksctl.kms.tls import Credentials
 from luksctl.model.kms_wire import SERVICE
@@ -68,7 +68,7 @@ def _behaviour(service: Service, verb: Verb) -> Callable[[bytes, grpc.ServicerCo
 
     def behave(wire: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return service.answer(verb, wire, caller_of(context.peer(), context.auth_context()))
+            return service.answer(verb, wire, _caller(context))
         except Denied as denied:
             outcome = denied.outcome
         except Exception as error:  # noqa: BLE001  # gRPC would send its text, which may hold anything, to the caller
@@ -79,12 +79,21 @@ def _behaviour(service: Service, verb: Verb) -> Callable[[bytes, grpc.ServicerCo
     return behave
 
 
-def caller_of(peer: str, authenticated: Any) -> Caller:
-    """Return who calls: `peer` as gRPC writes it (ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5), and what TLS found out."""
-    family, _, rest = unquote(peer).partition(":")
-    address = rest.rpartition(":")[0].strip("[]").partition("%")[0] if family in {"ipv4", "ipv6"} else family
+def _caller(context: grpc.ServicerContext) -> Caller:
+    authenticated: Any = context.auth_context()
     pems = authenticated.get("x509_pem_cert", ())
-    return Caller(address, read_certificate(bytes(pems[0])) if pems else None)
+    given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    return Caller(
+        address_of(context.peer()),
+        read_certificate(bytes(pems[0])) if pems else None,
+        bearer_token(given[0]) if len(given) == 1 else None,
+    )
+
+
+def address_of(peer: str) -> str:
+    """Return the address of a peer as gRPC writes it: ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5."""
+    family, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]").partition("%")[0] if family in {"ipv4", "ipv6"} else family
 
 
 def _tell_where(error: Exception) -> None:

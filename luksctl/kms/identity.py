@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 
 from luksctl.hints import TYPE_CHECKING, Final
-from luksctl.value import frozen
+from luksctl.value import field, frozen
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -28,10 +28,21 @@ class PeerCertificate:
 
 @frozen
 class Caller:
-    """Who is at the other end: its address without the port, and its certificate where it had to show one."""
+    """Who is at the other end: its address without the port, its certificate where it had to show one, its token.
+
+    `token` is the SHA-256 of what it gave as a bearer token.
+    """
 
     address: str
     certificate: PeerCertificate | None = None
+    token: bytes | None = field(default=None, repr=False)
+
+
+def bearer_token(value: str | bytes) -> bytes | None:
+    """Return the SHA-256 of the token in a header `authorization` (RFC 6750), None where there is none in it."""
+    text = value if isinstance(value, bytes) else value.encode()
+    scheme, _, token = text.partition(b" ")
+    return hashlib.sha256(token.strip()).digest() if scheme.lower() == b"bearer" else None
 
 
 @lru_cache(maxsize=4096)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ from luksctl.value import replace
 
 KEY_NAME: Final = "master.key"
 _SHORTEST_PREFIX: Final = 8
+_SHORTEST_TOKEN: Final = 16
 _HEX: Final = frozenset("0123456789abcdef")
 _MOST_WORKERS: Final = 64
 
@@ -144,8 +146,10 @@ def checked(options: ServeOptions) -> Plan:
             operation="serve",
             hint="--listen 127.0.0.1:4050, or --force-plaintext if something in front of it does TLS",
         )
-    if options.compat and (options.enrolment != Enrolment() or options.client_ca is not None):
-        raise UsageError("--compat answers any node: there is nothing to enroll, and no certificate to ask for")
+    asked = options.enrolment != Enrolment() or options.client_ca is not None or options.token_file is not None
+    if options.compat and asked:
+        raise UsageError("--compat answers any node: there is nothing to enroll, and nothing to ask it for")
+    token = None if options.token_file is None else _token(options.token_file)
     return Plan(
         options=options,
         address=address,
@@ -153,7 +157,7 @@ def checked(options: ServeOptions) -> Plan:
         directory=None if options.compat else options.directory,
         audit=options.audit or (STANDARD_OUTPUT if options.compat else os.path.join(options.directory, AUDIT_NAME)),
         tls=options.tls,
-        rules=read_rules(options.enrolment, certificates=options.client_ca is not None),
+        rules=read_rules(options.enrolment, certificates=options.client_ca is not None, token=token),
     )
 
 
@@ -166,10 +170,23 @@ def warnings(plan: Plan) -> list[str]:
         where = "this machine" if plan.address.is_loopback else "the network"
         said.append(f"warning: no TLS: whoever can listen on {where} reads the keys")
     if options.client_ca is None and not options.compat:
-        said.append("warning: no client certificates: whoever knows the UUID of an allowed node is that node")
+        who = "whoever knows the UUID of an allowed node" + (" and the token" if options.token_file else "")
+        said.append(f"warning: no client certificates: {who} is that node")
     if not plan.status_address.is_loopback:
         said.append("warning: health and metrics are reachable from other machines, without TLS")
     return said
+
+
+def _token(path: str) -> bytes:
+    """Return the SHA-256 of the token in a file; Refused for one that could be guessed."""
+    with open(path, "rb") as stream:
+        token = stream.read().strip()
+    if len(token) < _SHORTEST_TOKEN:
+        raise Refused(
+            f"{path}: a token of {len(token)} characters protects nothing; {_SHORTEST_TOKEN} are the least",
+            hint="openssl rand -base64 32",
+        )
+    return hashlib.sha256(token).digest()
 
 
 def _with_certificate(plan: Plan, tell: Callable[[str], None]) -> Plan:

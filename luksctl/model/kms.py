@@ -100,6 +100,7 @@ class ServeOptions:
     force_plaintext: bool = False
     tls: TlsFiles | None = None
     client_ca: str | None = None
+    token_file: str | None = None
     enrolment: Enrolment = Enrolment()
     workers: int = 1
     rate: float = 50.0

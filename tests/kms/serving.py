@@ -64,6 +64,8 @@ class Reply:
 class Client:
     """Calls by bytes; one connection until `close`."""
 
+    metadata: tuple[tuple[str, str], ...] = ()
+
     def __init__(self, target: str, roots: bytes | None, certificate: Pair | None = None) -> None:
         # A channel of its own: gRPC shares connections between channels that look alike.
         options = [("grpc.use_local_subchannel_pool", 1)]
@@ -76,7 +78,7 @@ class Client:
     def raw(self, method: str, wire: bytes) -> Reply:
         """Send `wire` as it is, and return the Response as bytes."""
         try:
-            return Reply(self.channel.unary_unary(method, None, None)(wire, timeout=DEADLINE_S))
+            return Reply(self.channel.unary_unary(method, None, None)(wire, timeout=DEADLINE_S, metadata=self.metadata))
         except grpc.RpcError as error:
             return Reply(None, error.code(), error.details() or "")
 
@@ -140,6 +142,7 @@ def serving(
     backend: Backend | None = None,
     rate: float = 0.0,
     burst: int = 1,
+    token: bytes | None = None,
 ) -> Iterator[Serving]:
     """Serve in this process."""
     authority, board = Authority(), Board(1)
@@ -152,7 +155,7 @@ def serving(
     parts = Parts(
         KeyringBackend(Keyring.new(0)) if backend is None else backend,
         store,
-        read_rules(enrolment or Enrolment(), certificates=client_ca),
+        read_rules(enrolment or Enrolment(), certificates=client_ca, token=token),
         AuditLog(str(directory / "audit.log")),
         board.row(0),
         RateLimit(rate, burst),

@@ -9,7 +9,7 @@ import pytest
 from luksctl.errors import Busy, UsageError
 from luksctl.kms import address
 from luksctl.kms.address import Address, listening, read_address, reserve
-from luksctl.kms.grpc_server import caller_of
+from luksctl.kms.grpc_server import address_of
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_a_port_is_kept_for_those_that_share_it(monkeypatch: pytest.MonkeyPatch)
 )
 def test_peers_are_read_as_grpc_writes_them(peer: str, shown: str) -> None:
     """The address without port, brackets and interface."""
-    assert caller_of(peer, {}).address == shown
+    assert address_of(peer) == shown
