@@ -93,9 +93,9 @@ def read_rules(enrolment: Enrolment, *, certificates: bool, token: bytes | None 
 def judge(verb: Verb, identity: bytes, known: KnownNode | None, caller: Caller, rules: Rules, now: float) -> Outcome:
     """Return OK, ENROLLED (to be allowed first), or why not.
 
-    A wrong token is refused whoever gives it. A certificate that names other nodes, and one other than that bound to the
-    node, are refused whatever its state is, as is a caller without one where one is bound. Only sealing enrols: nobody
-    has anything to unseal before.
+    A wrong token is refused whoever gives it. A certificate that names other nodes, and one other than that bound to
+    the node, are refused whatever its state is, as is a caller without one where one is bound. Only sealing enrols:
+    nobody has anything to unseal before.
     """
     if rules.token is not None and not compare_digest(rules.token, caller.token or b""):
         return Outcome.WRONG_TOKEN
