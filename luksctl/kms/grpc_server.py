@@ -23,6 +23,8 @@ THREADS: Final = 4
 _CALLS_AT_ONCE: Final = 4096
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 1),
+    # Looking for the best window costs a ping for each call, and no message is longer than any window.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.max_receive_message_length", LONGEST_REQUEST_BYTES),
     ("grpc.max_send_message_length", LONGEST_REQUEST_BYTES),
     ("grpc.max_metadata_size", 8192),

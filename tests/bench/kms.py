@@ -32,13 +32,14 @@ _MIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """What one load came to. CPU times are of all processes of a kind, `seconds` by the clock."""
+    """What one load came to. CPU times are of all processes of a kind, `busy_s` of the whole machine."""
 
     took_ms: list[float]
     failed: int
     seconds: float
     server_s: float
     load_s: float
+    busy_s: float
     workers: int
     peak_mib: float
 
@@ -55,12 +56,13 @@ class Storm:
     @property
     def limit(self) -> str:
         """Return what kept it from being more."""
-        cores = (self.server_s + self.load_s) / self.seconds
-        if self.server_s / self.seconds >= _BUSY * self.workers:
-            return "the CPU of the workers"
-        if cores >= _BUSY * _CPUS:
-            return f"the {_CPUS} CPUs of this machine, of which the load takes {self.load_s / self.seconds:.1f}"
-        return f"neither CPU: workers use {self.server_s / self.seconds:.2f} of {self.workers}, all {cores:.2f}"
+        server, load, busy = (used / self.seconds for used in (self.server_s, self.load_s, self.busy_s))
+        shares = f"server {server:.2f}, load {load:.2f}, all else {max(0.0, busy - server - load):.2f}"
+        if server >= _BUSY * self.workers:
+            return f"the CPU of the workers ({shares})"
+        if busy >= _BUSY * _CPUS:
+            return f"the {_CPUS} CPUs of this machine ({shares})"
+        return f"no CPU: it waits, for disk, network or locks ({shares} of {_CPUS})"
 
     def __str__(self) -> str:
         cuts = quantiles(self.took_ms, n=100)
@@ -100,9 +102,9 @@ def storm_of(directory: Path, *, fresh_connections: bool, workers: int = 1, seco
         sealed = client.seal().granted
         client.close()
         load_on(server, sealed, 0.5, fresh_connections=fresh_connections)
-        before, begun = _used_s(server), time.perf_counter()
+        before, before_all, begun = _used_s(server), _machine_s(), time.perf_counter()
         results = load_on(server, sealed, seconds, fresh_connections=fresh_connections)
-        took, server_s = time.perf_counter() - begun, _used_s(server) - before
+        took, server_s, busy_s = time.perf_counter() - begun, _used_s(server) - before, _machine_s() - before_all
         if restarts := server.starts() - workers:
             raise RuntimeError(f"{restarts} workers had to be started again: {server.said}")
         peak_mib = max(_peak_kib(child) for child in server.children()) / _MIB
@@ -112,6 +114,7 @@ def storm_of(directory: Path, *, fresh_connections: bool, workers: int = 1, seco
         took,
         server_s,
         sum(result["cpu_s"] for result in results),
+        busy_s,
         workers,
         peak_mib,
     )
@@ -148,6 +151,13 @@ def _used_s(server: ServerProcess) -> float:
 def _cpu_s(process: int) -> float:
     fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _machine_s() -> float:
+    """Return the CPU time of everything on this machine so far: all but idle and iowait (proc(5))."""
+    first, _, _ = Path("/proc/stat").read_text(encoding="utf-8").partition("\n")
+    fields = [int(word) for word in first.split()[1:9]]
+    return (sum(fields) - fields[3] - fields[4]) / _TICKS
 
 
 def _peak_kib(process: int) -> int:
