@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from enum import Enum
 from ipaddress import IPv6Address, ip_address
 
 from luksctl.hints import Final, final
@@ -14,6 +15,14 @@ _MOST_PEERS: Final = 65536
 _PREFIX_BYTES: Final = 8
 
 
+class Verdict(Enum):
+    """What becomes of a request; REFUSED_AGAIN: nothing of that peer was taken since the last refusal."""
+
+    TAKEN = "taken"
+    REFUSED = "refused"
+    REFUSED_AGAIN = "refused again"
+
+
 @final
 class RateLimit:
     """`rate` requests a second after a burst of `burst`, for each IPv4 address and each IPv6 /64; rate 0: no limit."""
@@ -22,22 +31,25 @@ class RateLimit:
         self._rate = rate
         self._burst = float(burst)
         self._most_peers = most_peers
-        self._buckets: OrderedDict[bytes | str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[bytes | str, tuple[float, float, Verdict]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def takes(self, address: str, now: float) -> bool:
+    def judge(self, address: str, now: float) -> Verdict:
         """Tell whether one more request from there is taken; `now` in seconds of any clock that never goes back."""
         if self._rate <= 0:
-            return True
+            return Verdict.TAKEN
         peer = _peer(address)
         with self._lock:
-            level, at = self._buckets.pop(peer, (self._burst, now))
+            level, at, last = self._buckets.pop(peer, (self._burst, now, Verdict.TAKEN))
             level = min(self._burst, level + (now - at) * self._rate)
-            taken = level >= 1
-            self._buckets[peer] = (level - 1 if taken else level, now)
+            if level >= 1:
+                level, verdict = level - 1, Verdict.TAKEN
+            else:
+                verdict = Verdict.REFUSED if last is Verdict.TAKEN else Verdict.REFUSED_AGAIN
+            self._buckets[peer] = (level, now, verdict)
             if len(self._buckets) > self._most_peers:
                 self._buckets.popitem(last=False)
-        return taken
+        return verdict
 
 
 def _peer(address: str) -> bytes | str:

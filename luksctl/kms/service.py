@@ -17,7 +17,7 @@ from luksctl.kms.audit import AuditLog
 from luksctl.kms.backend import LONGEST_PLAIN, Backend, NotSealedHere
 from luksctl.kms.board import Row
 from luksctl.kms.identity import Caller, identity_of
-from luksctl.kms.limit import RateLimit
+from luksctl.kms.limit import RateLimit, Verdict
 from luksctl.kms.nodes import NodeStore, Sighting
 from luksctl.kms.notebook import Notebook
 from luksctl.model.kms import Enrol, KnownNode
@@ -79,12 +79,16 @@ class Service:
         return reply
 
     def _conclude(self, call: _Call, took_s: float) -> None:
-        """Write the call down, and count it; a key that nobody could write down is not given out."""
+        """Write the call down, and count it; a key that nobody could write down is not given out.
+
+        Of requests that are too many, the first is written down: else whoever sends them could fill the disk.
+        """
         audit, row = self._parts.audit, self._parts.row
         try:
-            audit.write(
-                call.verb, call.outcome, node=call.node, peer=call.caller.address, began=call.now, took_s=took_s
-            )
+            if call.is_told:
+                audit.write(
+                    call.verb, call.outcome, node=call.node, peer=call.caller.address, began=call.now, took_s=took_s
+                )
         except LuksctlError:
             row.audit_failed()
             if call.outcome in _GRANTED:
@@ -103,11 +107,13 @@ class _Call:
         self.now = now
         self.node: bytes | None = None
         self.outcome = Outcome.MALFORMED
+        self.is_told = True
 
     def reply(self, wire: bytes) -> bytes:
         """Return the Response, and say in `outcome` how it ended."""
-        if not self._parts.limit.takes(self.caller.address, time.monotonic()):
-            self.outcome = Outcome.LIMITED
+        verdict = self._parts.limit.judge(self.caller.address, time.monotonic())
+        if verdict is not Verdict.TAKEN:
+            self.outcome, self.is_told = Outcome.LIMITED, verdict is Verdict.REFUSED
             return b""
         try:
             uuid, data = decode_request(wire)

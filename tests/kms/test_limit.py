@@ -6,21 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luksctl.kms.limit import RateLimit
+from luksctl.kms.limit import RateLimit, Verdict
+
+
+def _takes(limit: RateLimit, address: str, now: float) -> bool:
+    return limit.judge(address, now) is Verdict.TAKEN
 
 
 def test_a_burst_is_taken_and_then_the_rate() -> None:
     """Three at once, and one each half a second."""
     limit = RateLimit(rate=2.0, burst=3)
-    assert [limit.takes("10.0.0.1", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
-    assert [limit.takes("10.0.0.1", at) for at in (0.4, 0.5, 0.6, 1.1)] == [False, True, False, True]
+    assert [_takes(limit, "10.0.0.1", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert [_takes(limit, "10.0.0.1", at) for at in (0.4, 0.5, 0.6, 1.1)] == [False, True, False, True]
 
 
 def test_a_bucket_never_holds_more_than_the_burst() -> None:
     """However long nobody asked."""
     limit = RateLimit(rate=2.0, burst=3)
-    assert limit.takes("10.0.0.1", 0.0)
-    assert [limit.takes("10.0.0.1", 1e6) for _ in range(4)] == [True] * 3 + [False]
+    assert _takes(limit, "10.0.0.1", 0.0)
+    assert [_takes(limit, "10.0.0.1", 1e6) for _ in range(4)] == [True] * 3 + [False]
 
 
 @pytest.mark.parametrize(
@@ -36,23 +40,23 @@ def test_a_bucket_never_holds_more_than_the_burst() -> None:
 def test_who_shares_a_bucket(one: str, other: str, shared: bool) -> None:  # noqa: FBT001
     """Each IPv4 address has its own, and each network of 64 bits of IPv6."""
     limit = RateLimit(rate=0.001, burst=1)
-    assert limit.takes(one, 0.0)
-    assert limit.takes(other, 0.0) is not shared
+    assert _takes(limit, one, 0.0)
+    assert _takes(limit, other, 0.0) is not shared
 
 
 def test_no_rate_is_no_limit() -> None:
     """Zero takes everything."""
     limit = RateLimit(rate=0.0, burst=1)
-    assert all(limit.takes("10.0.0.1", 0.0) for _ in range(1000))
+    assert all(_takes(limit, "10.0.0.1", 0.0) for _ in range(1000))
 
 
 def test_memory_is_bounded() -> None:
     """Of more peers than fit, those that asked last are remembered."""
     limit = RateLimit(rate=0.001, burst=1, most_peers=10)
     for number in range(100):
-        assert limit.takes(f"10.0.0.{number}", 0.0)
-    assert not limit.takes("10.0.0.99", 0.0)
-    assert limit.takes("10.0.0.0", 0.0)
+        assert _takes(limit, f"10.0.0.{number}", 0.0)
+    assert not _takes(limit, "10.0.0.99", 0.0)
+    assert _takes(limit, "10.0.0.0", 0.0)
 
 
 @given(st.lists(st.floats(0, 10), max_size=60))
@@ -61,5 +65,13 @@ def test_never_more_than_burst_and_rate(pauses: list[float]) -> None:
     limit, now, taken = RateLimit(rate=1.5, burst=4), 0.0, 0
     for pause in pauses:
         now += pause
-        taken += limit.takes("10.0.0.1", now)
+        taken += _takes(limit, "10.0.0.1", now)
         assert taken <= 4 + 1.5 * now + 1e-6
+
+
+def test_only_the_first_refusal_is_one_to_tell() -> None:
+    """Until something was taken again: what is told is never more than what is taken."""
+    limit = RateLimit(rate=1.0, burst=1)
+    verdicts = [limit.judge("10.0.0.1", at) for at in (0.0, 0.1, 0.2, 0.3, 1.1, 1.2, 1.3)]
+    refused, again = Verdict.REFUSED, Verdict.REFUSED_AGAIN
+    assert verdicts == [Verdict.TAKEN, refused, again, again, Verdict.TAKEN, refused, again]
