@@ -118,6 +118,10 @@ class LocatedMeta:
         """Write tag 9, or delete it."""
         self.store().write_state_encryption(encryption)
 
+    def start_over(self, record: NodeRecord) -> None:
+        """Let META say nothing but `record`."""
+        self.store().start_over(record)
+
     def store(self) -> AdvStore:
         """Return the store of the META that is there now; MetaError or AmbiguousDevice where there is not one."""
         location = self._settings.volume(META).location
@@ -293,7 +297,7 @@ def _disks(settings: Settings, tree: BlockTree, paths: Paths, tell: Callable[[st
         read_copies=read_copies,
         probe=blkid.signature,
         run_dir=paths.run_dir,
-        progress=lambda elapsed_s: tell(f"mkfs has been running for {elapsed_s:.0f} s"),
+        tell=tell,
     )
 
 

@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from luksctl.errors import DeviceError, LuksctlError, UsageError
 from luksctl.model.config import EPHEMERAL, STATE
-from luksctl.model.step import Destroys, Done
+from luksctl.model.destroys import Destroys
+from luksctl.model.step import Done
 from luksctl.node.boot import open_volume
 from luksctl.node.report import Report
 from luksctl.node.waiting import boot_deadline

@@ -16,8 +16,8 @@ from luksctl.cli.steps import described, slot_of, step_fields
 from luksctl.cli.volumes import volumes_of
 from luksctl.errors import NotConverged
 from luksctl.model.config import STATE
+from luksctl.model.destroys import Destroys
 from luksctl.model.observed import Luks2
-from luksctl.model.step import Destroys
 from luksctl.node.preview import Outlook, Preview, outlook, preview
 from luksctl.node.report import read_report
 

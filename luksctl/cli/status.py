@@ -16,8 +16,19 @@ from luksctl.cli.status_fields import status_fields
 from luksctl.cli.steps import PHASES
 from luksctl.cli.volumes import volumes_of
 from luksctl.model.header import HeaderCopies, HeaderCopy, Keyslot
+from luksctl.model.intent import ResetIntent
 from luksctl.model.meta import MetaFacts
-from luksctl.model.observed import Ambiguous, Blank, Damaged, FilesystemFound, Foreign, Luks2, Missing, Unfinished
+from luksctl.model.observed import (
+    Ambiguous,
+    Blank,
+    Damaged,
+    Erasing,
+    FilesystemFound,
+    Foreign,
+    Luks2,
+    Missing,
+    Unfinished,
+)
 from luksctl.node.status import NodeStatus, node_status
 from luksctl.node.volume_status import SlotStatus, VolumeStatus
 from luksctl.units import KIB, format_size
@@ -62,6 +73,9 @@ def _show(status: NodeStatus, console: Console) -> None:
 def _announced(meta: MetaFacts) -> Iterator[str]:
     for intent in meta.record.intents:
         last = f", stopped by: {intent.last_error}" if intent.last_error else ""
+        if isinstance(intent, ResetIntent):
+            yield f"announces that {intent.volume} is erased: attempt {intent.attempt}{last}"
+            continue
         yield f"announces the format of {intent.volume}: attempt {intent.attempt}, {PHASES[intent.phase]}{last}"
     if meta.record.encrypted:
         yield f"expects to be encrypted: {', '.join(meta.record.encrypted)}"
@@ -90,6 +104,9 @@ def _what(volume: VolumeStatus) -> str:  # noqa: PLR0911  # one case per answer
             return f"{reason}: {', '.join(candidates)}"
         case Unfinished(intent=intent):
             return f"unfinished format, attempt {intent.attempt}{size}"
+        case Erasing(intent=erased, holder=holder):
+            waits = "" if holder is None else f"; in use by {holder}, so the next boot goes on"
+            return f"being erased, attempt {erased.attempt}{size}{waits}"
         case Foreign(what=what):
             return f"{what}{size}"
         case Damaged(reason=reason):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from luksctl.model.header import HeaderCopies, HeaderCopy
+from luksctl.model.intent import ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import FilesystemFound, Luks2
 from luksctl.node.report import Report
@@ -40,7 +41,8 @@ def _meta(meta: MetaFacts) -> dict[str, object]:
                 "volume": intent.volume,
                 "partition": intent.partition,
                 "attempt": intent.attempt,
-                "phase": intent.phase.value,
+                "kind": "reset" if isinstance(intent, ResetIntent) else "format",
+                "phase": None if isinstance(intent, ResetIntent) else intent.phase.value,
                 "lastError": intent.last_error or None,
             }
             for intent in meta.record.intents

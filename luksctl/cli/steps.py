@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from luksctl.hints import Final, assert_never
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
+from luksctl.model.destroys import Destroys
+from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import FormatPhase
 from luksctl.model.step import (
     AddKeyslot,
     AnnounceKeyslot,
     CloseVolume,
     ConcludeFormat,
-    Destroys,
     DisownKeyslot,
     Done,
     EraseHead,
@@ -111,8 +112,29 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
             return "take the mark of an unfinished format out of both header copies"
         case ConcludeFormat():
             return "record the partition in META and take the announcement back"
+        case AnnounceReset() | EraseHeader() | EraseEnds() | Overwrite() | Discard() | ConcludeReset():
+            return _of_reset(step)
         case _:
             assert_never(step)
+
+
+def _of_reset(step: AnnounceReset | EraseHeader | EraseEnds | Overwrite | Discard | ConcludeReset) -> str:
+    match step:
+        case AnnounceReset(_, intent):
+            return f"announce in META that it is being erased: attempt {intent.attempt}"
+        case EraseHeader(_, device, _):
+            return f"write zeros over the key areas of {device.path}, then over both header copies, and read them back"
+        case EraseEnds(_, device, ranges):
+            size = format_size(sum(part.size_bytes for part in ranges))
+            return f"write zeros over both ends of {device.path}, {size}, and read them back"
+        case Overwrite(_, device, intent):
+            begun = f" from {format_size(intent.position_bytes)} on" if intent.position_bytes else ""
+            return f"overwrite {device.path} with zeros{begun}, {format_size(device.size_bytes)} in all"
+        case Discard(_, device):
+            return f"discard all blocks of {device.path}"
+        case ConcludeReset():
+            return "see that it is blank, and take it out of META"
+    assert_never(step)
 
 
 def kdf_text(kdf: KdfCost) -> str:

@@ -11,15 +11,12 @@ from luksctl.devices.mapping import in_use, mapping
 from luksctl.devices.medium import is_zero, open_medium, size_of
 from luksctl.devices.probing import SignatureProbe
 from luksctl.devices.tree import BlockTree
-from luksctl.hints import TYPE_CHECKING, final
+from luksctl.hints import final
 from luksctl.model.config import ByLabel, Filesystem, Settings, VolumeSettings
 from luksctl.model.header import HeaderCopies
 from luksctl.model.observed import Ambiguous, Mapping, Missing
-from luksctl.model.probe import Device, Signature
+from luksctl.model.probe import Device, Hardware, Range, Signature
 from luksctl.value import replace
-
-if TYPE_CHECKING:
-    from luksctl.devices.programs import Progress
 
 Pread = Callable[[int, int], bytes]
 ReadCopies = Callable[[Pread, int], HeaderCopies]
@@ -38,7 +35,7 @@ class SystemDisks:
         read_copies: ReadCopies,
         probe: SignatureProbe,
         run_dir: str,
-        progress: Progress | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._settings = settings
         self._tree = tree
@@ -46,7 +43,7 @@ class SystemDisks:
         self._read_copies = read_copies
         self._probe = probe
         self._run_dir = run_dir
-        self._progress = progress
+        self._tell = tell
         self._locked_disks: set[str] = set()
 
     def find(self, volume: str, settings: VolumeSettings, *, timeout_s: float) -> Device | Missing | Ambiguous:
@@ -111,6 +108,36 @@ class SystemDisks:
 
         erase_head(device.path)
 
+    def erase(self, device: Device, passes: tuple[tuple[Range, ...], ...], *, exclusive: bool) -> str:
+        """Write zeros over the ranges, sync after each pass, read all of them back; return how that was done."""
+        from luksctl.devices.erase import erase_proven  # noqa: PLC0415  # as erase_head
+
+        return erase_proven(device.path, passes, exclusive=exclusive)
+
+    def overwrite(self, device: Device, position_bytes: int) -> Iterator[int]:
+        """Write zeros to the end; yield the position up to which they were synced and read back."""
+        from luksctl.devices.overwriting import overwrite  # noqa: PLC0415  # as erase_head
+
+        yield from overwrite(device, position_bytes, self._tell)
+
+    def discard(self, device: Device) -> str | None:
+        """Tell the device that all of it is free; return why it was not told, or None where it was."""
+        from luksctl.devices.overwriting import discard  # noqa: PLC0415  # as erase_head
+
+        return discard(device, self._tell)
+
+    def why_untouchable(self, device: Device) -> str | None:
+        """Say why the device may not be erased in any case, or None."""
+        from luksctl.devices.untouchable import why_untouchable  # noqa: PLC0415  # as erase_head
+
+        return why_untouchable(device, self._tree)
+
+    def hardware(self, device: Device) -> Hardware:
+        """Return what the kernel knows of the disk below the device."""
+        from luksctl.devices.untouchable import hardware  # noqa: PLC0415  # as erase_head
+
+        return hardware(device, self._tree)
+
     def make_filesystem(
         self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
     ) -> None:
@@ -124,7 +151,7 @@ class SystemDisks:
             uuid=uuid,
             size_bytes=size_bytes or size_of(path),
             signature=self._probe,
-            progress=self._progress,
+            progress=lambda elapsed_s: self._tell(f"mkfs has been running for {elapsed_s:.0f} s"),
         )
 
 

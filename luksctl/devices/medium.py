@@ -18,30 +18,13 @@ from contextlib import contextmanager
 
 from luksctl.errors import DeviceError, DeviceMissing
 from luksctl.hints import Final, final
-from luksctl.model.probe import BLANK_HEAD_BYTES, BLANK_TAIL_BYTES
+from luksctl.model.probe import Range, blank_ranges
 from luksctl.units import MIB
-from luksctl.value import frozen
 
 _CHUNK_BYTES: Final = MIB
 _ZEROS: Final = bytes(_CHUNK_BYTES)
 _BLKSSZGET: Final = 0x1268  # linux/fs.h, _IO(0x12, 104): the logical sector size, an int
 _FILE_SECTOR_BYTES: Final = 512
-
-
-@frozen
-class Range:
-    """Bytes from `offset_bytes` on."""
-
-    offset_bytes: int
-    size_bytes: int
-
-
-def blank_ranges(offset_bytes: int, size_bytes: int) -> tuple[Range, ...]:
-    """Return the head and the tail that must be zero for the `size_bytes` at `offset_bytes` to count as Blank."""
-    head = min(size_bytes, BLANK_HEAD_BYTES)
-    tail = min(size_bytes - head, BLANK_TAIL_BYTES)
-    ranges = (Range(offset_bytes, head), Range(offset_bytes + size_bytes - tail, tail))
-    return tuple(part for part in ranges if part.size_bytes)
 
 
 @final

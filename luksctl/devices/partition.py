@@ -25,13 +25,13 @@ from luksctl.devices.erase import erase as write_zeros
 from luksctl.devices.layout import LINUX_FILESYSTEM_TYPE, PlannedPartition, layout
 from luksctl.devices.locks import device_lock
 from luksctl.devices.mapping import in_use
-from luksctl.devices.medium import Range, blank_ranges, flush, open_device, open_medium, sector_size_of, size_of
+from luksctl.devices.medium import flush, open_device, open_medium, sector_size_of, size_of
 from luksctl.devices.probing import PartitionListing, SignatureProbe
 from luksctl.devices.programs import Program, locate, run
 from luksctl.devices.tree import BlockTree
 from luksctl.errors import Busy, DeviceError, DeviceMissing, NotBlank, Refused, UsageError
 from luksctl.hints import Final
-from luksctl.model.probe import Device, PartitionEntry
+from luksctl.model.probe import Device, PartitionEntry, Range, blank_ranges
 from luksctl.value import frozen
 
 SFDISK: Final = Program("sfdisk", "fdisk")

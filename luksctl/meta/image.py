@@ -10,7 +10,7 @@ What is read here is judged by bytes alone; store.py does the reading and the wr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from luksctl.errors import MetaError
 from luksctl.hints import Final, assert_never
@@ -113,6 +113,18 @@ class Image:
             kept = {other: value for other, value in self.records.items() if other != tag}
             writes = (*writes, *_both(adv.encode(kept)))
         return writes
+
+
+def starting_over(image: Image, records: Mapping[int, bytes]) -> tuple[Write, ...]:
+    """Return the writes that leave nothing in META but `records`: zeros around the copies, then the copies.
+
+    The copy that serves is the last to change.
+    """
+    copy = adv.encode(dict(records))
+    copies = (Write(adv.COPY_A_OFFSET, copy), Write(adv.COPY_B_OFFSET, copy))
+    if image.state in (MetaState.FIRST_ONLY, MetaState.DIFFER):
+        copies = (copies[1], copies[0])
+    return (Write(REST_OFFSET, bytes(META_SIZE_BYTES - REST_OFFSET)), *copies)
 
 
 def read_image(first: Region, second: Region, last: Region, unused: Callable[[], Region]) -> Image:

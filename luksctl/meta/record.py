@@ -1,12 +1,15 @@
 """Our own tag 0xE0: the node record as JSON, in one value so that all of it changes in one META write.
 
     {"version": 1,
-     "intents": [{"kind": "format", "volume", "partition", "headerUUID", "attempt", "phase", "lastError"}],
+     "intents": [{"kind": "format", "volume", "partition", "headerUUID", "attempt", "phase", "lastError"},
+                 {"kind": "reset", "volume", "partition", "method", "attempt", "headBytes", "positionBytes", "was",
+                  "lastError"}],
      "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null,
      "trial": {"bootID", "deadline", "storedSHA256"}}
 
-A reader of version 1 must understand every intent, so a new kind of intent is a new version. Fields it may ignore can
-be added without one: they are kept when the record is written.
+A reader must understand every intent of its version, so a new kind of intent is a new version: resets are version 2.
+That is written only while there is one, so that a luksctl which knows version 1 reads everything else. Fields it may
+ignore can be added without a version: they are kept when the record is written.
 """
 
 from __future__ import annotations
@@ -16,11 +19,12 @@ from collections.abc import Mapping
 
 from luksctl.errors import MetaError
 from luksctl.hints import Final, assert_never
-from luksctl.model.intent import FormatIntent, FormatPhase, Intent
+from luksctl.model.intent import EraseMethod, FormatIntent, FormatPhase, Intent, ResetIntent
 from luksctl.model.meta import MachineCheck, NodeRecord, Trial
 from luksctl.value import field, frozen
 
-VERSION: Final = 1
+VERSION: Final = 2
+_WITH_FORMATS_ONLY: Final = 1
 # The cause of a failed attempt is free text; it must never be what fills META.
 LAST_ERROR_CHARACTERS: Final = 500
 # More seconds than any machine runs; no infinity, and no number that is none.
@@ -42,7 +46,7 @@ def encode(record: NodeRecord, unknown_fields: Mapping[str, object]) -> bytes:
     check = record.machine_check
     document = {
         **unknown_fields,
-        "version": VERSION,
+        "version": VERSION if record.resets else _WITH_FORMATS_ONLY,
         "intents": [_encode_intent(intent) for intent in record.intents],
         "partitions": dict(record.partitions),
         "encrypted": list(record.encrypted),
@@ -72,7 +76,7 @@ def decode(value: bytes | None) -> StoredRecord:
         raise _damaged("it is not JSON") from error
     fields = _object(document, "the record")
     version = fields.get("version")
-    if not isinstance(version, int) or isinstance(version, bool) or version < VERSION:
+    if not isinstance(version, int) or isinstance(version, bool) or version < _WITH_FORMATS_ONLY:
         raise _damaged("it has no version")
     if version > VERSION:
         raise MetaError(
@@ -106,16 +110,51 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
                 "phase": intent.phase.value,
                 "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
             }
+        case ResetIntent():
+            return {
+                "kind": "reset",
+                "volume": intent.volume,
+                "partition": intent.partition,
+                "method": intent.method.value,
+                "attempt": intent.attempt,
+                "headBytes": intent.head_bytes,
+                "positionBytes": intent.position_bytes,
+                "was": intent.was,
+                "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+            }
     assert_never(intent)
 
 
 def _decode_intent(entry: object) -> Intent:
     fields = _object(entry, "an intent")
-    if fields.get("kind") != "format":
-        raise _damaged("an intent is of a kind this luksctl does not know")
-    attempt = fields.get("attempt")
-    if not isinstance(attempt, int) or isinstance(attempt, bool) or attempt < 0:
-        raise _damaged("an intent's attempt is not a number from 0")
+    match fields.get("kind"):
+        case "format":
+            return _decode_format(fields)
+        case "reset":
+            return _decode_reset(fields)
+        case _:
+            raise _damaged("an intent is of a kind this luksctl does not know")
+
+
+def _decode_reset(fields: dict[str, object]) -> ResetIntent:
+    try:
+        method = EraseMethod(_text(fields.get("method"), "an intent's method"))
+    except ValueError as error:
+        raise _damaged("an intent has a method this luksctl does not know") from error
+    return ResetIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        method=method,
+        attempt=_number(fields.get("attempt"), "attempt"),
+        head_bytes=_number(fields.get("headBytes"), "headBytes"),
+        position_bytes=_number(fields.get("positionBytes"), "positionBytes"),
+        was=_text(fields.get("was", ""), "an intent's was"),
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_format(fields: dict[str, object]) -> FormatIntent:
+    attempt = _number(fields.get("attempt"), "attempt")
     try:
         phase = FormatPhase(_text(fields.get("phase"), "an intent's phase"))
     except ValueError as error:
@@ -154,6 +193,12 @@ def _object(value: object, what: str) -> dict[str, object]:
 def _list(value: object, what: str) -> list[object]:
     if not isinstance(value, list):
         raise _damaged(f"{what} is not a list")
+    return value
+
+
+def _number(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise _damaged(f"an intent's {name} is not a number from 0")
     return value
 
 

@@ -16,7 +16,7 @@ from luksctl.errors import Busy, MetaError
 from luksctl.hints import Final, final
 from luksctl.meta import adv, record
 from luksctl.meta.facts import facts_of
-from luksctl.meta.image import REGIONS, REST_OFFSET, UNUSED_REGION, Image, Region, Write, read_image
+from luksctl.meta.image import REGIONS, REST_OFFSET, UNUSED_REGION, Image, Region, Write, read_image, starting_over
 from luksctl.meta.medium import Medium, create_image
 from luksctl.model.config import META_SIZE_BYTES, VolumeEncryption
 from luksctl.model.meta import TAG_LUKSCTL, TAG_STATE_ENCRYPTION, MetaFacts, MetaState, NodeRecord
@@ -91,6 +91,22 @@ class AdvStore:
                 self._apply(image, image.setting(TAG_STATE_ENCRYPTION, value))
             finally:
                 wipe(value)
+
+    def start_over(self, new: NodeRecord) -> None:
+        """Let META say nothing but `new`, whatever it said, also where neither copy was valid. MetaError where absent.
+
+        Everything around the copies becomes zero first, so nothing is left of what was here. Cut: META as it was, but
+        for the legacy ADV, or `new`; where neither copy was valid before, perhaps still none.
+        """
+        with self._locked(shared=False):
+            image = self._read()
+            try:
+                if image.state is MetaState.ABSENT:
+                    self._expect_readable(image, "start over")
+                writes = starting_over(image, {} if new == NodeRecord() else {TAG_LUKSCTL: record.encode(new, {})})
+            finally:
+                image.wipe()
+            self._write(writes)
 
     # ---- tags -----------------------------------------------------------------------------------------------------
 

@@ -35,4 +35,30 @@ class FormatIntent:
     last_error: str = ""
 
 
-Intent = FormatIntent
+class EraseMethod(StrEnum):
+    """How much of a volume is overwritten by its reset."""
+
+    FAST = "fast"  # key areas, header copies and both ends; then discarded, where the device can
+    ZEROES = "zeroes"  # and every byte in between, read back
+
+
+@frozen
+class ResetIntent:
+    """We are erasing `volume`: what META says from before the first byte is zero until nothing of it is left.
+
+    `head_bytes` is how far headers and key areas reached when it was announced, `was` the UUID of what was there then.
+    Everything before `position_bytes` is zero and was read back. `attempt` counts the runs that began; as for a format,
+    MAX_ATTEMPTS of them may fail.
+    """
+
+    volume: str
+    partition: str
+    method: EraseMethod = EraseMethod.FAST
+    attempt: int = 0
+    head_bytes: int = 0
+    position_bytes: int = 0
+    was: str = ""
+    last_error: str = ""
+
+
+Intent = FormatIntent | ResetIntent

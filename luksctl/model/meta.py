@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from luksctl.hints import Final
-from luksctl.model.config import VolumeEncryption
-from luksctl.model.intent import Intent
+from luksctl.model.config import STATE, VolumeEncryption
+from luksctl.model.intent import Intent, ResetIntent
 from luksctl.value import field, frozen, replace
 
 TAG_STATE_ENCRYPTION: Final = 9
@@ -65,6 +65,11 @@ class NodeRecord:
         """Return the announced work on `volume`, or None."""
         return next((intent for intent in self.intents if intent.volume == volume), None)
 
+    @property
+    def resets(self) -> tuple[ResetIntent, ...]:
+        """Return the announced resets."""
+        return tuple(intent for intent in self.intents if isinstance(intent, ResetIntent))
+
     def partition(self, volume: str) -> str | None:
         """Return the recorded GPT UUID of `volume`, or None."""
         return dict(self.partitions).get(volume)
@@ -81,6 +86,19 @@ class NodeRecord:
     def with_trial(self, trial: Trial | None) -> NodeRecord:
         """Return the record with this trial, or without any."""
         return replace(self, trial=trial)
+
+    def with_erased(self, volume: str) -> NodeRecord:
+        """Return the record after `volume` was erased: neither announced nor expected to be encrypted.
+
+        Its partition stays its partition. Without STATE there is no identity left to check the machine for, and no
+        config on trial.
+        """
+        return replace(
+            self.without_intent(volume),
+            encrypted=tuple(name for name in self.encrypted if name != volume),
+            machine_check=None if volume == STATE else self.machine_check,
+            trial=None if volume == STATE else self.trial,
+        )
 
     def with_machine_check(self, check: MachineCheck) -> NodeRecord:
         """Return the record that knows this machine by `check`."""

@@ -5,7 +5,7 @@ Ambiguous   several do; refused until settings name one
 Blank       nothing at all: the only state that is formatted without being named by the operator
 Filesystem  a plain filesystem that libblkid knows
 Unfinished  our own first format was interrupted: the intent names this partition and header, and nothing else is there
-Erasing     our own reset was interrupted
+Erasing     META announces a reset of this device that has not ended; whatever is left on it counts for nothing
 Luks2       a LUKS2 volume with at least one valid header copy
 Foreign     something else (LUKS1, other data, a pattern nobody knows)
 Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
@@ -14,7 +14,7 @@ Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
 from __future__ import annotations
 
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent
+from luksctl.model.intent import FormatIntent, ResetIntent
 from luksctl.model.probe import Device, Signature
 from luksctl.value import frozen
 
@@ -74,9 +74,16 @@ class Unfinished:
 
 @frozen
 class Erasing:
-    """Our interrupted reset."""
+    """Our announced reset. `copies` only say what to erase: nothing is repaired from them, and nothing opened.
+
+    `mapping` is what stands on the device under our name; `holder` is who uses that, or the device itself.
+    """
 
     device: Device
+    intent: ResetIntent
+    copies: HeaderCopies
+    mapping: Mapping | None = None
+    holder: str | None = None
 
 
 @frozen

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from luksctl.errors import LuksctlError
-from luksctl.model.step import Destroys, Step
+from luksctl.model.destroys import Destroys
+from luksctl.model.step import Step
 from luksctl.value import frozen
 
 

@@ -13,7 +13,7 @@ from luksctl.model.config import ConfiguredKey, EncryptionPolicy, Filesystem, Kd
 from luksctl.model.header import HeaderCopies
 from luksctl.model.meta import MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
-from luksctl.model.probe import Device, Signature
+from luksctl.model.probe import Device, Hardware, Range, Signature
 from luksctl.model.sealing import Sealing, Vouching
 from luksctl.secret import Secret
 from luksctl.value import frozen
@@ -145,6 +145,28 @@ class Disks(Protocol):
     def erase_head(self, device: Device) -> None:
         """Zero the bytes at the head that Blank asks about, and sync. Cut: some of them are zero."""
 
+    def erase(self, device: Device, passes: tuple[tuple[Range, ...], ...], *, exclusive: bool) -> str:
+        """Write zeros over the ranges, sync after each pass, read all of them back; return how that was done.
+
+        DeviceError where a byte is not zero then. `exclusive` refuses a device that anybody holds. Cut: the passes
+        before, and some of this one.
+        """
+
+    def overwrite(self, device: Device, position_bytes: int) -> Iterator[int]:
+        """Write zeros from `position_bytes` to the end; yield the position up to which they were synced and read back.
+
+        What reads as zeros already is not written.
+        """
+
+    def discard(self, device: Device) -> str | None:
+        """Tell the device that all of it is free; return why it was not told, or None where it was."""
+
+    def why_untouchable(self, device: Device) -> str | None:
+        """Say why the device may not be erased in any case (the system runs from it, it is read-only), or None."""
+
+    def hardware(self, device: Device) -> Hardware:
+        """Return what the kernel knows of the disk below the device."""
+
     def make_filesystem(
         self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
     ) -> None:
@@ -165,6 +187,12 @@ class MetaStore(Protocol):
 
     def write_state_encryption(self, encryption: VolumeEncryption | None) -> None:
         """Write tag 9 in the modern form, or delete it."""
+
+    def start_over(self, record: NodeRecord) -> None:
+        """Let META say nothing but `record`, whatever it said before, also where neither copy was valid.
+
+        Cut: what it said, or the record.
+        """
 
 
 @frozen

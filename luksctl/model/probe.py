@@ -12,6 +12,22 @@ BLANK_TAIL_BYTES: Final = 1 * MIB
 
 
 @frozen
+class Range:
+    """Bytes from `offset_bytes` on."""
+
+    offset_bytes: int
+    size_bytes: int
+
+
+def blank_ranges(offset_bytes: int, size_bytes: int) -> tuple[Range, ...]:
+    """Return the head and the tail that must be zero for the `size_bytes` at `offset_bytes` to count as Blank."""
+    head = min(size_bytes, BLANK_HEAD_BYTES)
+    tail = min(size_bytes - head, BLANK_TAIL_BYTES)
+    ranges = (Range(offset_bytes, head), Range(offset_bytes + size_bytes - tail, tail))
+    return tuple(part for part in ranges if part.size_bytes)
+
+
+@frozen
 class Signature:
     """What libblkid found: `type` is its name (xfs, ext4, crypto_LUKS, gpt …), empty text where it has none.
 
@@ -35,6 +51,14 @@ class PartitionEntry:
     type_uuid: str
     offset_bytes: int
     size_bytes: int
+
+
+@frozen
+class Hardware:
+    """What the kernel knows of a disk; texts are empty where it says nothing."""
+
+    model: str = ""
+    serial: str = ""
 
 
 @frozen

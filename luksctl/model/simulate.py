@@ -8,10 +8,23 @@ from collections.abc import Callable
 from luksctl.hints import assert_never
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
+from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment, Token
-from luksctl.model.intent import FormatIntent
+from luksctl.model.intent import FormatIntent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState
-from luksctl.model.observed import Blank, FilesystemFound, Luks2, Mapping, Observed, Unfinished
+from luksctl.model.observed import (
+    Ambiguous,
+    Blank,
+    Damaged,
+    Erasing,
+    FilesystemFound,
+    Foreign,
+    Luks2,
+    Mapping,
+    Missing,
+    Observed,
+    Unfinished,
+)
 from luksctl.model.probe import Device, Signature
 from luksctl.model.step import (
     AddKeyslot,
@@ -75,8 +88,19 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             return replace(world, meta=replace(world.meta, state=MetaState.OK, problem=None))
         case WriteIntent(_, intent):
             return _announce(world, intent)
+        case AnnounceReset(_, intent):
+            return _announce_reset(world, intent)
         case CloseVolume():
             return reboot(world)
+        case EraseHeader() | EraseEnds() | Discard():
+            return replace(world, observed=_erased(world, step))
+        case Overwrite(_, device, intent):
+            _erased(world, step)
+            return _announce_reset(world, replace(intent, position_bytes=device.size_bytes, attempt=0, last_error=""))
+        case ConcludeReset(volume, device):
+            _erased(world, step)
+            meta = replace(world.meta, record=world.meta.record.with_erased(volume))
+            return World(Blank(device), _written(meta))
         case EraseHead():
             return replace(world, observed=replace(_closed(world), header=None))
         case FormatVolume(_, _, header_uuid, encryption, _):
@@ -106,6 +130,8 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
 def reboot(world: World) -> World:
     """Return the world after the power went: what is on disk stays, mappings are gone."""
     observed = world.observed
+    if isinstance(observed, Erasing):
+        return replace(world, observed=replace(observed, mapping=None, holder=None))
     if isinstance(observed, Unfinished | Luks2):
         return replace(world, observed=replace(observed, mapping=None))
     return world
@@ -115,6 +141,11 @@ def _written(meta: MetaFacts) -> MetaFacts:
     if meta.state in (MetaState.ABSENT, MetaState.UNREADABLE):
         raise ValueError(f"META is {meta.state}, nothing can be written to it")
     return replace(meta, state=MetaState.OK, problem=None)
+
+
+def _announce_reset(world: World, intent: ResetIntent) -> World:
+    meta = _written(replace(world.meta, record=world.meta.record.with_intent(intent)))
+    return World(_announced_reset(world.observed, intent), meta)
 
 
 def _announce(world: World, intent: FormatIntent) -> World:
@@ -127,6 +158,34 @@ def _announce(world: World, intent: FormatIntent) -> World:
             return World(replace(observed, intent=intent), meta)
         case _:
             raise ValueError(f"announcing a format of {type(world.observed).__name__}")
+
+
+def _announced_reset(observed: Observed, intent: ResetIntent) -> Erasing:
+    """Return what observe makes of any device whose reset is announced: whatever it was, it is being erased."""
+    match observed:
+        case Missing() | Ambiguous():
+            raise ValueError(f"announcing a reset of {type(observed).__name__}")
+        case Erasing():
+            return replace(observed, intent=intent)
+        case Luks2(device, copies, _, mapping):
+            return Erasing(device, intent, copies, mapping)
+        case Unfinished(device, _, header, mapping):
+            return Erasing(device, intent, _equal_copies(header) if header else HeaderCopies(Copies.NONE), mapping)
+        case Damaged(device):
+            return Erasing(device, intent, HeaderCopies(Copies.DAMAGED))
+        case Blank(device) | FilesystemFound(device) | Foreign(device):
+            return Erasing(device, intent, HeaderCopies(Copies.NONE))
+    assert_never(observed)
+
+
+def _erased(world: World, step: EraseHeader | EraseEnds | Overwrite | Discard | ConcludeReset) -> Erasing:
+    """Return what is left after a step that may only be taken on what META announces to be erased."""
+    observed = world.observed
+    if not isinstance(observed, Erasing):
+        raise ValueError(f"erasing {type(observed).__name__}, which nobody announced")
+    if not isinstance(step, EraseHeader) and (observed.mapping is not None or observed.holder is not None):
+        raise ValueError(f"{type(step).__name__} below what is in use")
+    return replace(observed, copies=HeaderCopies(Copies.NONE))
 
 
 def _closed(world: World) -> Unfinished:

@@ -5,21 +5,13 @@ What is on disk when the power fails inside a step stands in its docstring; `sim
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from luksctl.hints import ClassVar
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
+from luksctl.model.destroys import Destroys
+from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device
 from luksctl.value import frozen
-
-
-class Destroys(StrEnum):
-    """What is gone for good after a step."""
-
-    NOTHING = "nothing"
-    KEYSLOT = "keyslot"
-    DATA = "data"
 
 
 @frozen
@@ -351,6 +343,12 @@ Step = (
     | MakeFilesystem
     | FinishVolume
     | ConcludeFormat
+    | AnnounceReset
+    | EraseHeader
+    | EraseEnds
+    | Overwrite
+    | Discard
+    | ConcludeReset
 )
 
 

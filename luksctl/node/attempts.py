@@ -1,14 +1,14 @@
-"""Give a volume whose first format failed three times new attempts, or forget that it was being formatted."""
+"""Give a volume whose first format or reset failed three times new attempts, or forget what was announced."""
 
 from __future__ import annotations
 
-from luksctl.model.intent import FormatIntent
+from luksctl.model.intent import Intent
 from luksctl.node.node import Node
 from luksctl.value import replace
 
 
-def allow_again(node: Node, volume: str) -> FormatIntent | None:
-    """Set the attempts of the announced format of `volume` back to none, and return the intent as it was.
+def allow_again(node: Node, volume: str) -> Intent | None:
+    """Set the attempts of the announced format or reset of `volume` back to none, and return the intent as it was.
 
     None where nothing is announced. Cut: the old count or the new one.
     """
@@ -20,10 +20,10 @@ def allow_again(node: Node, volume: str) -> FormatIntent | None:
     return intent
 
 
-def drop_intent(node: Node, volume: str) -> FormatIntent | None:
-    """Take back the announcement that `volume` is being formatted, and return it; None where nothing is announced.
+def drop_intent(node: Node, volume: str) -> Intent | None:
+    """Take back the announcement of work on `volume`, and return it; None where nothing is announced.
 
-    From then on, whatever the interrupted format left on the device is foreign data: refused, never formatted.
+    From then on, whatever the interrupted work left on the device is foreign data: refused, never formatted.
     """
     with node.ports.disks.volume_lock(volume):
         intent = node.ports.meta.load().record.intent(volume)

@@ -5,7 +5,7 @@ A run holds the volume key of a volume and the keys it made or proved, in Secret
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from luksctl.errors import (
     DeviceError,
@@ -19,8 +19,9 @@ from luksctl.errors import (
 )
 from luksctl.hints import TYPE_CHECKING, assert_never
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
+from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import UNFINISHED_MARK, LuksHeader
-from luksctl.model.intent import FormatIntent
+from luksctl.model.intent import FormatIntent, Intent
 from luksctl.model.meta import NodeRecord
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Activation, HeaderFormat, MadeKey, Ports
@@ -91,10 +92,12 @@ class Run:
         self._volume = volume
         self._keyring = keyring
         self._seen = seen
-        self._intent: FormatIntent | None = None
+        self._intent: Intent | None = None
         # While META is to follow and did not yet, the keys that it names may be the last ones to open STATE.
         self._meta_behind = False
         self._keyslots: KeyslotSteps | None = None
+        # Asked between two stretches of what may take hours; once it says no, the step ends as Busy.
+        self.keep_going: Callable[[], bool] = lambda: True
 
     def take_all(self, steps: tuple[Step, ...]) -> Iterator[Done]:
         """Take every step, yielding after each.
@@ -125,7 +128,7 @@ class Run:
 
         def note(record: NodeRecord) -> NodeRecord:
             announced = record.intent(intent.volume)
-            if announced is None or announced.header_uuid != intent.header_uuid:
+            if announced is None or not _same_work(announced, intent):
                 # Where deleting the intent failed halfway, it must not come back: it is permission to destroy.
                 return record
             return record.with_intent(replace(announced, last_error=first_line[:200] or type(error).__name__))
@@ -169,6 +172,13 @@ class Run:
                 | StageRotation()
             ):
                 return self._slots.take(step, meta_behind=self._meta_behind)
+            case AnnounceReset(_, intent):
+                self._announce(intent)
+                return Done(step, f"attempt {intent.attempt}")
+            case EraseHeader() | EraseEnds() | Overwrite() | Discard() | ConcludeReset():
+                from luksctl.reconcile.erase_steps import EraseSteps  # noqa: PLC0415  # no boot without a reset does
+
+                return EraseSteps(ports, self.keep_going).take(step)
             case WriteStateEncryption():
                 return self._write_state_encryption(step)
             case RepairHeader(_, device, header_uuid):
@@ -209,12 +219,15 @@ class Run:
         if intent.header_uuid and self._keyring.failures.errors and not self._keyring.made:
             raise self._keyring.failures.combined("could be made", Refused)
 
+        self._announce(intent)
+        return Done(step, f"attempt {intent.attempt}, {intent.phase}")
+
+    def _announce(self, intent: Intent) -> None:
         def announce(record: NodeRecord) -> NodeRecord:
             return record.with_intent(intent)
 
         self._ports.meta.update_record(announce)
         self._intent = intent
-        return Done(step, f"attempt {intent.attempt}, {intent.phase}")
 
     def _prove(self, step: ProveKey) -> Done:
         key = step.key
@@ -321,3 +334,10 @@ class Run:
         self._ports.meta.write_state_encryption(encryption)
         self._meta_behind = False
         return Done(step)
+
+
+def _same_work(announced: Intent, intent: Intent) -> bool:
+    """Tell whether META still announces what this run began, whatever else was noted about it since."""
+    if isinstance(announced, FormatIntent) and isinstance(intent, FormatIntent):
+        return announced.header_uuid == intent.header_uuid
+    return type(announced) is type(intent)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, Refused
-from luksctl.hints import TYPE_CHECKING
+from luksctl.hints import TYPE_CHECKING, Final
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
 from luksctl.model.meta import MetaFacts
-from luksctl.model.observed import Blank, Luks2, Observed, Unfinished
+from luksctl.model.observed import Blank, Erasing, Luks2, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -25,6 +25,9 @@ from luksctl.value import frozen
 
 if TYPE_CHECKING:
     from luksctl.reconcile.plan_sync import SyncPlan
+
+# One below a mapping that is in use, one once nobody holds the volume any more, and one look that finds it blank.
+_ERASE_ROUNDS: Final = 3
 
 
 @frozen
@@ -80,6 +83,9 @@ class Session:
         it.
         """
         found = self._look()
+        if isinstance(found.observed, Erasing):
+            yield from self.erase()
+            found = self._look()
         with ExitStack() as locks:
             if isinstance(found.observed, Blank | Unfinished) and found.plan.refusal is None:
                 locked = found.observed.device
@@ -97,6 +103,22 @@ class Session:
             if left.steps:
                 names = ", ".join(type(step).__name__ for step in left.steps)
                 raise NotConverged(f"still to do after applying the plan: {names}", volume=self._desired.volume)
+
+    def erase(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[Done]:
+        """Yield every step of the reset that META announces, if it does, until the volume is blank.
+
+        NeedsReboot while somebody uses it, Busy where `keep_going` stopped it on the way.
+        """
+        for _ in range(_ERASE_ROUNDS):
+            found = self._look()
+            if not isinstance(found.observed, Erasing):
+                return
+            if found.plan.refusal is not None:
+                raise found.plan.refusal
+            run = self._run(None)
+            run.keep_going = keep_going
+            yield from run.take_all(found.plan.steps)
+        raise NotConverged("its reset does not end", volume=self._desired.volume, hint="luksctl status")
 
     def sync(self) -> Iterator[Done]:
         """Yield every step that makes the keyslots those of the config; Degraded for what could not be brought in sync.

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from luksctl.errors import DeviceError
 from luksctl.model.config import VolumeSettings
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent
+from luksctl.model.intent import FormatIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Erasing,
     FilesystemFound,
     Foreign,
     Luks2,
@@ -36,10 +37,15 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
     if recorded is not None and recorded != found.identity:
         reason = f"META records partition {recorded}, but {found.path} is {found.identity}"
         return Ambiguous((found.path,), reason)
-    mapping = disks.mapping(mapped_name)
-    if mapping is not None and mapping.backing != found.path:
-        return Damaged(found, f"/dev/mapper/{mapped_name} is open on another device, {mapping.backing}")
     intent = meta.record.intent(volume)
+    if isinstance(intent, ResetIntent):
+        return _erasing(found, intent, mapped_name, disks)
+    return _found(found, intent, disks.mapping(mapped_name), disks)
+
+
+def _found(found: Device, intent: FormatIntent | None, mapping: Mapping | None, disks: Disks) -> Observed:
+    if mapping is not None and mapping.backing != found.path:
+        return Damaged(found, f"{mapping.path} is open on another device, {mapping.backing}")
     if mapping is None:
         holder = disks.in_use(found)
         # An announced format would destroy what is mounted, so only without one may a device be in use.
@@ -48,6 +54,17 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
     if intent is not None and intent.partition != found.identity:
         return Damaged(found, f"META announces a format of partition {intent.partition}, which is not this one")
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
+
+
+def _erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Observed:
+    """Look at what is being erased; not even a mapping of that name on another device stands in the way."""
+    if intent.partition != found.identity:
+        return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
+    mapping = disks.mapping(mapped_name)
+    if mapping is None or mapping.backing != found.path:
+        return Erasing(found, intent, disks.header_copies(found), None, disks.in_use(found))
+    above = Device(mapping.path, found.size_bytes)
+    return Erasing(found, intent, disks.header_copies(found), mapping, disks.in_use(above))
 
 
 def _is_plain_mount(device: Device, disks: Disks) -> bool:

@@ -1,7 +1,7 @@
 """Decide which steps turn what is observed into what is desired, or why none may be taken. Pure.
 
-Nothing is destroyed but on a Blank device, or on one whose interrupted format META announces; everything else is
-refused with the reason and the next command.
+Nothing is destroyed but on a Blank device, or on one whose interrupted format or whose reset META announces; everything
+else is refused with the reason and the next command.
 """
 
 from __future__ import annotations
@@ -118,8 +118,11 @@ def _steps(case: _Case, observed: Observed) -> tuple[Step, ...]:
             raise Refused(
                 f"{device.path}: {reason}; nothing was touched", hint="luksctl status shows both header copies"
             )
-        case Erasing(device):
-            raise Refused(f"{device.path} is being erased by an unfinished reset")
+        case Erasing():
+            # Not at the top: few boots have a reset to finish, and their start is timed.
+            from luksctl.reconcile.plan_reset import steps_of_reset  # noqa: PLC0415
+
+            return steps_of_reset(observed, case.meta)
         case _:
             assert_never(observed)
 

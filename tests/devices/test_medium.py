@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from luksctl.devices import medium
 from luksctl.devices.erase import erase, erase_head
-from luksctl.devices.medium import Range, blank_ranges
 from luksctl.errors import DeviceError, DeviceMissing
-from luksctl.model.probe import BLANK_HEAD_BYTES, BLANK_TAIL_BYTES
+from luksctl.model.probe import BLANK_HEAD_BYTES, BLANK_TAIL_BYTES, Range, blank_ranges
 from luksctl.units import KIB, MIB
 from tests.devices.fake_tree import make_image, needs_root
 

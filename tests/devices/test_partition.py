@@ -11,13 +11,13 @@ import pytest
 from luksctl.devices import partition
 from luksctl.devices.layout import LINUX_FILESYSTEM_TYPE
 from luksctl.devices.locks import device_lock
-from luksctl.devices.medium import blank_ranges, open_medium, read
+from luksctl.devices.medium import open_medium, read
 from luksctl.devices.mkfs import MKFS_EXT4, make_filesystem
 from luksctl.devices.partition import SFDISK, Installer
 from luksctl.devices.programs import locate, run
 from luksctl.errors import Busy, DeviceError, DeviceMissing, NotBlank, Refused, UsageError
 from luksctl.model.config import Filesystem
-from luksctl.model.probe import Device, PartitionEntry
+from luksctl.model.probe import Device, PartitionEntry, blank_ranges
 from luksctl.units import MIB
 from luksctl.value import replace
 from tests.devices.fake_tree import BLKID, FakeTree, make_image, needs, read_signature, read_table

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from luksctl.model.config import Timeouts
-from luksctl.model.step import Destroys, Step
+from luksctl.model.destroys import Destroys
+from luksctl.model.step import Step
 from luksctl.value import as_dict
 from tests.house.tree import ROOT
 from tests.model.samples import samples_of_union

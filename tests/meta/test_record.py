@@ -10,15 +10,18 @@ from hypothesis import strategies as st
 
 from luksctl.errors import MetaError
 from luksctl.meta.record import LAST_ERROR_CHARACTERS, StoredRecord, decode, encode
-from luksctl.model.intent import FormatIntent, FormatPhase
+from luksctl.model.intent import EraseMethod, FormatIntent, FormatPhase, ResetIntent
 from luksctl.model.meta import MachineCheck, NodeRecord
 
 words = st.text(max_size=12)
 hexes = st.binary(min_size=1, max_size=16).map(bytes.hex)
 intents = st.builds(FormatIntent, words, words, words, st.integers(1, 9), st.sampled_from(FormatPhase), words)
+resets = st.builds(
+    ResetIntent, words, words, st.sampled_from(EraseMethod), *(st.integers(0, 1 << 50) for _ in range(3)), words, words
+)
 records = st.builds(
     NodeRecord,
-    st.lists(intents, max_size=3).map(tuple),
+    st.lists(intents | resets, max_size=3).map(tuple),
     st.dictionaries(words, words, max_size=3).map(lambda found: tuple(found.items())),
     st.lists(words, max_size=3).map(tuple),
     st.none() | st.builds(MachineCheck, hexes, hexes),
@@ -30,6 +33,19 @@ INTENT = {
     "headerUUID": "u",
     "attempt": 1,
     "phase": "header",
+    "lastError": "",
+}
+
+
+RESET = {
+    "kind": "reset",
+    "volume": "STATE",
+    "partition": "p",
+    "method": "fast",
+    "attempt": 1,
+    "headBytes": 0,
+    "positionBytes": 0,
+    "was": "u",
     "lastError": "",
 }
 
@@ -64,6 +80,19 @@ def test_the_layout_is_the_documented_one() -> None:
     )
 
 
+def test_a_reset_is_of_version_2() -> None:
+    """A luksctl that knows no resets takes META for unreadable while there is one, and for what it was afterwards."""
+    record = NodeRecord((ResetIntent("STATE", "p", EraseMethod.ZEROES, 1, 2, 3, "u", "why"),))
+    text = encode(record, {})
+    assert text == (
+        b'{"version":2,"intents":[{"kind":"reset","volume":"STATE","partition":"p","method":"zeroes","attempt":1,'
+        b'"headBytes":2,"positionBytes":3,"was":"u","lastError":"why"}],"partitions":{},"encrypted":[],'
+        b'"machineCheck":null}'
+    )
+    assert decode(text).record == record
+    assert encode(record.with_erased("STATE"), {}).startswith(b'{"version":1,')
+
+
 def test_a_long_cause_is_cut() -> None:
     """META is small, and an error's text is not ours to bound."""
     intent = FormatIntent("STATE", "p", "u", last_error="x" * 100_000)
@@ -74,7 +103,7 @@ def test_a_long_cause_is_cut() -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        (document(version=2, intents="of another shape"), "version 2, and this luksctl knows 1"),
+        (document(version=3, intents="of another shape"), "version 3, and this luksctl knows 2"),
         (document(version=0), "no version"),
         (document(version="1"), "no version"),
         (document(version=True), "no version"),
@@ -84,7 +113,10 @@ def test_a_long_cause_is_cut() -> None:
         (b"[" * 200_000, "not JSON"),
         (b"null", "not an object"),
         (document(intents={}), "not a list"),
-        (document(intents=[{**INTENT, "kind": "reset"}]), "of a kind"),
+        (document(intents=[{**INTENT, "kind": "burn"}]), "of a kind"),
+        (document(intents=[{**RESET, "method": "burn"}]), "a method"),
+        (document(intents=[{**RESET, "positionBytes": -1}]), "positionBytes"),
+        (document(intents=[{**RESET, "headBytes": "1"}]), "headBytes"),
         (document(intents=[{**INTENT, "phase": "later"}]), "in a phase"),
         (document(intents=[{**INTENT, "attempt": -1}]), "attempt"),
         (document(intents=[{**INTENT, "attempt": True}]), "attempt"),

@@ -139,7 +139,7 @@ def test_an_unusable_tag_9_is_a_finding(image: Path) -> None:
     assert facts.tag9_problem is not None
 
 
-@pytest.mark.parametrize("value", [b'{"version":2,"intents":"other"}', b"[]", b"\xff"])
+@pytest.mark.parametrize("value", [b'{"version":9,"intents":"other"}', b"[]", b"\xff"])
 def test_a_record_nobody_here_understands_makes_meta_unreadable(image: Path, value: bytes) -> None:
     """What a newer luksctl announced is not lost and not overwritten, and nothing may be formatted over it."""
     store_of(image).write_tag(TAG_LUKSCTL, value)

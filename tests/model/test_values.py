@@ -9,8 +9,9 @@ import typing
 import pytest
 
 import luksctl.model
+from luksctl.model.destroys import Destroys
 from luksctl.model.ports import Ports
-from luksctl.model.step import Destroys, Step
+from luksctl.model.step import Step
 from luksctl.value import as_dict
 from tests.marker import MARKER, shown_in
 from tests.model.samples import sample, samples_of_union
@@ -80,9 +81,13 @@ def test_every_step_says_what_it_destroys_and_whom_it_concerns(step: Step) -> No
 def test_only_known_steps_destroy_data() -> None:
     """The list of steps that may destroy data is short; a new one belongs into the threat model too."""
     assert {type(step).__name__ for step in samples_of_union(Step) if step.destroys is Destroys.DATA} == {
+        "Discard",
+        "EraseEnds",
         "EraseHead",
+        "EraseHeader",
         "FormatVolume",
         "MakeFilesystem",
+        "Overwrite",
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from hypothesis import strategies as st
@@ -22,7 +23,7 @@ from luksctl.model.config import (
 )
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment
-from luksctl.model.intent import MAX_ATTEMPTS, FormatIntent, FormatPhase
+from luksctl.model.intent import MAX_ATTEMPTS, EraseMethod, FormatIntent, FormatPhase, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import (
     Ambiguous,
@@ -164,7 +165,7 @@ def finished(draw: st.DrawFn, device: Device, volume: str, intent: FormatIntent 
     return Luks2(device, copies, header, draw(mappings(device, volume)), format_intent=intent)
 
 
-def untouchable(device: Device) -> st.SearchStrategy[Observed]:
+def untouchable(device: Device, volume: str) -> st.SearchStrategy[Observed]:
     """Draw an observation that no rule permits to change."""
     return st.sampled_from(
         [
@@ -172,7 +173,7 @@ def untouchable(device: Device) -> st.SearchStrategy[Observed]:
             Ambiguous(("/dev/sda3", "/dev/sdb3"), "two partitions"),
             Foreign(device, "a LUKS1 volume"),
             Damaged(device, "no valid LUKS2 header copy"),
-            Erasing(device),
+            Erasing(device, ResetIntent(volume, device.identity), HeaderCopies(Copies.NONE), holder="a mount"),
         ]
     )
 
@@ -200,7 +201,7 @@ def situations(draw: st.DrawFn) -> Situation:
     empty_or_plain: list[Observed] = [Blank(device), plain]
     found: tuple[Observed, NodeRecord] = draw(
         st.one_of(
-            st.tuples(untouchable(device), st.sampled_from([announced, silent])),
+            st.tuples(untouchable(device, volume), st.sampled_from([announced, silent])),
             st.tuples(st.sampled_from(empty_or_plain), st.just(silent)),
             st.tuples(finished(device, volume, None), st.just(silent)),
             st.tuples(finished(device, volume, intent), st.just(announced)),
@@ -237,3 +238,37 @@ def formattable(draw: st.DrawFn) -> Situation:
         # A plain STATE where META says encrypted is refused; that is another property.
         facts = replace(facts, state_encryption=None)
     return Situation(desired, World(observed, facts))
+
+
+# Two key areas of the usual layout, as a header's JSON names them.
+_AREAS = json.dumps(
+    {
+        "keyslots": {
+            str(number): {"area": {"offset": str(0x8000 + number * 258048), "size": "258048"}} for number in range(2)
+        },
+        "config": {"keyslots_size": "16744448"},
+    }
+)
+
+
+@st.composite
+def resets(draw: st.DrawFn) -> Situation:
+    """Draw a volume in any state whose reset was just announced, in use or not, and any wish for it."""
+    volume, device = draw(volumes), draw(devices)
+    header = replace(draw(headers(marked=draw(st.booleans()), keyslots=0)), json=_AREAS)
+    states = [Copies.EQUAL, Copies.DIFFER, Copies.FIRST_ONLY, Copies.SECOND_ONLY]
+    left = [copies_of(header, state) for state in states]
+    copies = draw(
+        st.sampled_from([*left, *(HeaderCopies(state) for state in (Copies.NONE, Copies.DAMAGED, Copies.LUKS1))])
+    )
+    mapping = draw(mappings(device, volume))
+    holder = draw(st.sampled_from([None, "the mount of it at /somewhere"]))
+    intent = ResetIntent(
+        volume, device.identity, draw(st.sampled_from(EraseMethod)), head_bytes=draw(_HEADS), was=OUR_UUID
+    )
+    record = NodeRecord((intent,), draw(_partitions(volume, device)), draw(st.sampled_from([(), (STATE, EPHEMERAL)])))
+    facts = draw(metas(record, WRITABLE_META))
+    return Situation(draw(wishes(volume)), World(Erasing(device, intent, copies, mapping, holder), facts))
+
+
+_HEADS = st.sampled_from([0, 16 * MIB, 40 * MIB])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, event, given, settings
 
-from luksctl.model.intent import MAX_ATTEMPTS
+from luksctl.model.intent import MAX_ATTEMPTS, FormatIntent
 from luksctl.model.meta import MetaState
 from luksctl.model.observed import Luks2, Observed, Unfinished
 from luksctl.model.simulate import World, reboot, simulate
@@ -17,7 +17,7 @@ THOROUGH = settings(max_examples=40, deadline=None, suppress_health_check=[Healt
 
 def announced_uuids(world: World) -> set[str]:
     """Return the header UUIDs that META announces."""
-    return {intent.header_uuid for intent in world.meta.record.intents}
+    return {intent.header_uuid for intent in world.meta.record.intents if isinstance(intent, FormatIntent)}
 
 
 @THOROUGH

@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luksctl.model.config import STATE
+from luksctl.model.destroys import Destroys
 from luksctl.model.meta import MetaState
 from luksctl.model.observed import (
     Ambiguous,
@@ -21,7 +22,6 @@ from luksctl.model.observed import (
 from luksctl.model.plan import Plan
 from luksctl.model.step import (
     ConcludeFormat,
-    Destroys,
     FormatVolume,
     MakeFilesystem,
     MakeKey,

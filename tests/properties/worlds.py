@@ -126,6 +126,8 @@ def _headerless(world: World) -> World:
 
 def _only_intent(world: World) -> FormatIntent:
     (intent,) = world.meta.record.intents
+    if not isinstance(intent, FormatIntent):
+        raise AssertionError("a format step over an announced reset")
     return intent
 
 

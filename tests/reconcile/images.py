@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +42,7 @@ from luksctl.model.header import HeaderCopies
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
 from luksctl.model.ports import Activation, Ports
-from luksctl.model.probe import Device, Signature
+from luksctl.model.probe import Device, Hardware, Range, Signature
 from luksctl.model.simulate import World
 from luksctl.providers.node_id import NodeIdProvider
 from luksctl.providers.registry import Registry
@@ -67,6 +68,7 @@ class Boot:
 
     mapping: Mapping | None = None
     opened_with: str = ""
+    used_by: str | None = None
 
 
 class Node:
@@ -193,6 +195,8 @@ class _Disks:
         return self.system.is_zero(device)
 
     def in_use(self, device: Device) -> str | None:
+        if device.path.startswith("/dev/mapper/"):
+            return self.node.boot.used_by
         return self.system.in_use(device)
 
     def mapping(self, mapped_name: str) -> Mapping | None:  # noqa: ARG002  # there is one
@@ -207,6 +211,23 @@ class _Disks:
 
     def erase_head(self, device: Device) -> None:
         self.system.erase_head(device)
+
+    def erase(self, device: Device, passes: tuple[tuple[Range, ...], ...], *, exclusive: bool) -> str:
+        if exclusive and self.node.boot.mapping is not None:
+            raise AssertionError("erasing both ends below an open mapping")
+        return self.system.erase(device, passes, exclusive=exclusive)
+
+    def overwrite(self, device: Device, position_bytes: int) -> Iterator[int]:
+        yield from self.system.overwrite(device, position_bytes)
+
+    def discard(self, device: Device) -> str | None:
+        return self.system.discard(device)
+
+    def why_untouchable(self, device: Device) -> str | None:
+        return self.system.why_untouchable(device)
+
+    def hardware(self, device: Device) -> Hardware:
+        return self.system.hardware(device)
 
     def make_filesystem(
         self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int

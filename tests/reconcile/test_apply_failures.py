@@ -7,7 +7,7 @@ import pytest
 from luksctl.errors import AttemptsExhausted, CryptsetupError, DeviceError, LuksctlError, MetaError, NotConverged
 from luksctl.model.config import EPHEMERAL, STATE, VolumeEncryption
 from luksctl.model.header import Copies
-from luksctl.model.intent import FormatPhase
+from luksctl.model.intent import FormatIntent, FormatPhase
 from luksctl.model.meta import MetaState
 from luksctl.model.observed import FilesystemFound, Luks2, Unfinished
 from luksctl.model.plan import Plan
@@ -42,7 +42,7 @@ def test_a_failing_step_is_noted_and_tried_again(call: str, phase: FormatPhase) 
         world.converge(wish(BOTH))
     assert caught.value.volume == STATE
     intent = world.meta.facts().record.intent(STATE)
-    assert intent is not None
+    assert isinstance(intent, FormatIntent)
     assert (intent.attempt, intent.phase, intent.last_error) == (1, phase, f"{call} did not work")
     world.fail.clear()
     world.converge(wish(BOTH))

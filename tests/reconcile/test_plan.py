@@ -10,6 +10,7 @@ from luksctl.errors import (
     DeviceMissing,
     LuksctlError,
     MetaError,
+    NeedsReboot,
     NotBlank,
     Refused,
 )
@@ -23,8 +24,8 @@ from luksctl.model.config import (
     KdfCost,
 )
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.header import Copies
-from luksctl.model.intent import FormatPhase
+from luksctl.model.header import Copies, HeaderCopies
+from luksctl.model.intent import FormatPhase, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import (
     Ambiguous,
@@ -52,6 +53,7 @@ from tests.reconcile.world import DEVICE, PARTUUID, wish
 
 FRESH = "00000000-0000-4000-8000-00000000f4e5"
 KEYS = encrypted(static(0), kms(3))
+RESET = ResetIntent(STATE, PARTUUID)
 OPEN = replace(MAPPING, signature=Signature("xfs", usage="filesystem"))
 PLAIN = FilesystemFound(DEVICE, Signature("xfs", usage="filesystem"))
 OK = MetaFacts(MetaState.OK)
@@ -228,7 +230,7 @@ def test_the_fourth_attempt_is_refused_with_cause_and_command() -> None:
         (Ambiguous(("/dev/sda3", "/dev/sdb3"), "two partitions"), AmbiguousDevice, "/dev/sda3, /dev/sdb3"),
         (Foreign(DEVICE, "a LUKS1 volume"), NotBlank, "LUKS1"),
         (Damaged(DEVICE, "no valid copy"), Refused, "no valid copy"),
-        (Erasing(DEVICE), Refused, "reset"),
+        (Erasing(DEVICE, RESET, HeaderCopies(Copies.NONE), holder="a mount"), NeedsReboot, "in use by a mount"),
     ],
     ids=lambda value: type(value).__name__,
 )

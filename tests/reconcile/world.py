@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from luksctl.errors import CryptsetupError, LuksctlError, MetaError, NotBlank, SlotPassphraseRejected
@@ -23,10 +23,11 @@ from luksctl.model.config import (
 )
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import HeaderCopies, Keyslot, LuksHeader, Segment, Token
+from luksctl.model.intent import Intent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
 from luksctl.model.ports import Activation, HeaderFormat, Ports
-from luksctl.model.probe import Device, Signature
+from luksctl.model.probe import Device, Hardware, Range, Signature
 from luksctl.model.step import Done
 from luksctl.reconcile.converge import Look, converge, look
 from luksctl.reconcile.observe import observe
@@ -150,6 +151,32 @@ class _Disks:
     def erase_head(self, device: Device) -> None:
         self.world.call(f"erase_head {device.path}")
         self.world.medium.erase()
+
+    def erase(self, device: Device, passes: tuple[tuple[Range, ...], ...], *, exclusive: bool) -> str:
+        world = self.world
+        world.call(f"erase {device.path} in {len(passes)} passes")
+        _expect(not (exclusive and world.open_mapping), "erasing both ends below an open mapping")
+        for slot in tuple(world.medium.areas):
+            world.medium.wipe_key(slot)
+        world.medium.erase()
+        return "read back"
+
+    def overwrite(self, device: Device, position_bytes: int) -> Iterator[int]:
+        self.world.call(f"overwrite {device.path} from {position_bytes}")
+        _expect(self.world.open_mapping is None, "overwriting below an open mapping")
+        self.world.medium.erase()
+        yield device.size_bytes
+
+    def discard(self, device: Device) -> str | None:
+        self.world.call(f"discard {device.path}")
+        _expect(self.world.open_mapping is None, "discarding below an open mapping")
+        return None
+
+    def why_untouchable(self, device: Device) -> str | None:
+        raise AssertionError(f"no step asks that of {device.path}")
+
+    def hardware(self, device: Device) -> Hardware:
+        raise AssertionError(f"no step asks that of {device.path}")
 
     def make_filesystem(
         self, path: str, filesystem: Filesystem, label: str, *, uuid: str | None, size_bytes: int
@@ -322,7 +349,7 @@ class _Meta:
     def update_record(self, change: Callable[[NodeRecord], NodeRecord]) -> None:
         content = self._content()
         changed = change(content.record)
-        self.world.call("meta record: " + ", ".join(f"attempt {i.attempt} {i.phase}" for i in changed.intents))
+        self.world.call("meta record: " + ", ".join(f"attempt {i.attempt} {_phase(i)}" for i in changed.intents))
         self.world.meta.put(replace(content, record=changed))
 
     def write_state_encryption(self, encryption: VolumeEncryption | None) -> None:
@@ -330,11 +357,19 @@ class _Meta:
         content = replace(self._content(), encryption=encryption, has_tag9=encryption is not None, tag9_problem=None)
         self.world.meta.put(content)
 
+    def start_over(self, record: NodeRecord) -> None:
+        self.world.call("meta start over")
+        self.world.meta.put(MetaContent(record=record))
+
     def _content(self) -> MetaContent:
         state = self.world.meta.state()
         if state in (MetaState.ABSENT, MetaState.UNREADABLE):
             raise MetaError(f"META is {state}")
         return self.world.meta.serving() or MetaContent()
+
+
+def _phase(intent: Intent) -> str:
+    return "reset" if isinstance(intent, ResetIntent) else intent.phase
 
 
 def _token(number: int, text: str) -> Token:
