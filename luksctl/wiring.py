@@ -41,7 +41,9 @@ from luksctl.value import replace
 if TYPE_CHECKING:
     from luksctl.cryptsetup.kdf_memory import KdfMemory
     from luksctl.devices.partition import Installer
+    from luksctl.devices.reset_host import ResetHost
     from luksctl.devices.unit_host import UnitHost
+    from luksctl.devices.wipe_host import WipeHost
     from luksctl.node.finding import Surroundings
     from luksctl.node.salt import StateSalt
     from luksctl.providers.node_id import NodeIdProvider
@@ -268,6 +270,20 @@ def unit_host() -> UnitHost:
     from luksctl.devices.unit_host import UnitHost  # noqa: PLC0415  # as installer
 
     return UnitHost(BlockTree())
+
+
+def reset_host() -> ResetHost:
+    """Return what a reset asks of the running machine."""
+    from luksctl.devices.reset_host import ResetHost  # noqa: PLC0415  # as installer
+
+    return ResetHost()
+
+
+def wipe_host() -> WipeHost:
+    """Return what wiping a disk asks of the machine."""
+    from luksctl.devices.wipe_host import WipeHost  # noqa: PLC0415  # as installer
+
+    return WipeHost(BlockTree(), gpt_entries, read_copies)
 
 
 def surroundings() -> Surroundings:

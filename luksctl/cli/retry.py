@@ -18,7 +18,7 @@ def configure(parser: Parser) -> None:
     parser.add_argument("volume", metavar="VOLUME", help=" or ".join(MANAGED))
     parser.add_flag(
         "drop-intent",
-        text="forget that the volume was being formatted, and open nothing: what is on it then counts as foreign data",
+        text="forget that the volume was being formatted or erased, and open nothing: what is on it counts as it is",
     )
     parser.add_flag("yes", text="do not ask")
     parser.add_flag("mount", text="have systemd mount the volume as well (default)", default=True)
@@ -32,7 +32,7 @@ def run(arguments: Namespace, context: Context) -> int:
         return _drop(node, volume, context, yes=arguments.yes)
     before = allow_again(node, volume)
     if before is None:
-        context.console.note(f"{volume}: no interrupted format is announced; opening it")
+        context.console.note(f"{volume}: neither a format nor a reset is announced; opening it")
     else:
         context.console.note(f"{volume}: {before.attempt} attempts so far, starting again at the first")
     report = open_now(node, volume)
@@ -45,10 +45,10 @@ def run(arguments: Namespace, context: Context) -> int:
 def _drop(node: Node, volume: str, context: Context, *, yes: bool) -> int:
     console = context.console
     if node.ports.meta.load().record.intent(volume) is None:
-        console.say(f"{volume}: no interrupted format is announced; nothing was changed")
+        console.say(f"{volume}: neither a format nor a reset is announced; nothing was changed")
         console.document({"volume": volume, "dropped": False})
         return 0
-    what = f"Without its announcement, what the interrupted format left on {volume} is foreign data that stays refused"
+    what = f"Without its announcement, what a format or reset left on {volume} is foreign data that stays refused"
     context.confirm(what, volume, yes=yes)
     drop_intent(node, volume)
     console.say(f"{volume}: the announcement is gone; see: luksctl plan {volume}")

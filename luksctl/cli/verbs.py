@@ -215,6 +215,22 @@ VERBS: Final = (
         (2, 3, 5, 9),
     ),
     Verb(
+        "reset",
+        Group.END_OF_LIFE,
+        "reset",
+        "erase volumes of this node with proof, in constant time",
+        "everything on them: keys, headers, with --zero every byte; in META what is known of them",
+        (2, 3, 7, 8, 9, 10, 11),
+    ),
+    Verb(
+        "wipe",
+        Group.END_OF_LIFE,
+        "wipe",
+        "erase disks or partitions that no volume of this node uses",
+        "everything on them",
+        (2, 3, 9, 11),
+    ),
+    Verb(
         "disable",
         Group.END_OF_LIFE,
         "disable",

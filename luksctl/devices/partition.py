@@ -82,7 +82,7 @@ class Installer:
             self.progress(f"writing the partition table of {device.path}")
             installed = self._write(device, planned)
             if not device.image:
-                _reread(device.path)
+                reread(device.path)
         if not device.image:
             self._await_nodes(device, planned)
         return installed
@@ -205,8 +205,8 @@ def _ends(planned: tuple[PlannedPartition, ...]) -> tuple[Range, ...]:
     return tuple(part for p in planned for part in blank_ranges(p.offset_bytes, p.size_bytes))
 
 
-def _reread(disk: str) -> None:
-    """Make the kernel read the table; retried while udevd, which probes after every write, has a partition open."""
+def reread(disk: str) -> None:
+    """Make the kernel read the table of a disk; retried while udevd, probing after a write, has a partition open."""
     fd = open_device(disk, os.O_RDONLY)
     deadline = time.monotonic() + _REREAD_S
     try:

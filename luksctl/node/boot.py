@@ -66,6 +66,14 @@ def open_volume(node: Node, volume: str, deadline: Deadline, *, booting: bool = 
     return report
 
 
+def finish_resets(node: Node, stage: str, deadline: Deadline) -> None:
+    """Finish what META announces to be erased, before anything is opened; raises what keeps this stage's from it."""
+    if node.ports.meta.load().record.resets:
+        from luksctl.node.reset import finish_announced  # noqa: PLC0415  # few boots have any
+
+        finish_announced(node, stage, deadline)
+
+
 def _drop_header_backups(node: Node) -> None:
     """Drop what was kept while keyslots were removed, of each volume that is in sync now."""
     directory = state_directory(node)
@@ -97,6 +105,7 @@ def open_state(node: Node, deadline: Deadline, *, booting: bool = False) -> Repo
     Raises Maintenance where there is no config anywhere and nothing on STATE, Locked where STATE does not open.
     """
     await_meta(node, deadline)
+    finish_resets(node, STATE, deadline)
     await_device(node, STATE, deadline)
     return until(node, deadline, lambda: _bring_up_state(node, booting=booting))
 
@@ -185,6 +194,7 @@ def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> 
 
     Stores the outside config in a STATE that has none, and lets META's tag 9 follow STATE's own config.
     """
+    finish_resets(node, EPHEMERAL, deadline)
     earlier = () if (mounted := state_directory(node)) is None else previous_names(mounted)
     config, notes, refusal = _effective_config(node, booting=booting)
     wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib(), format_refusal=refusal)

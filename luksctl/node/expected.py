@@ -40,6 +40,14 @@ def expecting(paths: Paths, desired: DesiredVolume) -> DesiredVolume:
     return replace(desired, expect_encrypted=desired.volume in expected_encrypted(paths))
 
 
+def forget_expected(paths: Paths, volume: str) -> None:
+    """Take back that `volume` is expected to be encrypted, if that is recorded. Cut: the old record or the new one."""
+    text = read_file(paths.expected_encrypted)
+    known = None if text is None else _parse(text)
+    if known is not None and volume in known:
+        write_expected(paths.expected_encrypted, known - {volume})
+
+
 def write_expected(path: str, volumes: Iterable[str]) -> None:
     """Record exactly these volumes. Cut: the old record or the new one."""
     document = {"version": _VERSION, "encrypted": sorted(volumes)}

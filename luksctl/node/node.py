@@ -53,6 +53,8 @@ class Paths:
     machine_config: str = "/etc/luksctl/machine.yaml"
     credential_dirs: tuple[str, ...] = ("/run/credentials/@system",)
     expected_encrypted: str = "/etc/luksctl/expected.json"
+    erasures: str = "/var/lib/luksctl/erasures"
+    reset_hooks: str = "/etc/luksctl/reset.d"
 
     def volume_link(self, volume: str) -> str:
         """Return the link that the mount unit of `volume` mounts from."""

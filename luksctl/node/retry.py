@@ -7,12 +7,13 @@ stays locked does not run a memory-hard KDF once a minute.
 from __future__ import annotations
 
 import hashlib
+import math
 
 from luksctl.errors import DeviceError, LuksctlError
 from luksctl.model.config import EPHEMERAL, META, STATE, ByImage, StaticKey
 from luksctl.model.observed import Missing
 from luksctl.model.probe import Device
-from luksctl.node.boot import open_volume
+from luksctl.node.boot import finish_resets, open_volume
 from luksctl.node.node import Node
 from luksctl.node.report import Report
 from luksctl.node.sources import outside_config, state_directory, stored_config
@@ -30,6 +31,8 @@ def retry(node: Node, volume: str) -> Report:
             fingerprint = _circumstances(node, volume)
             if fingerprint == failed_with:
                 continue
+            # Whatever is overwritten takes as long as it takes: nobody waits for this attempt.
+            finish_resets(node, volume, Deadline(node, math.inf))
             report = open_volume(node, volume, Deadline(node, 0.0))
         except TRANSIENT:
             continue

@@ -12,7 +12,7 @@ from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
 from luksctl.model.meta import MetaFacts
-from luksctl.model.observed import Blank, Erasing, Luks2, Observed, Unfinished
+from luksctl.model.observed import Ambiguous, Blank, Damaged, Erasing, Luks2, Missing, Observed, Unfinished
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -111,6 +111,8 @@ class Session:
         """
         for _ in range(_ERASE_ROUNDS):
             found = self._look()
+            if isinstance(found.observed, Missing | Ambiguous | Damaged) and found.plan.refusal is not None:
+                raise found.plan.refusal
             if not isinstance(found.observed, Erasing):
                 return
             if found.plan.refusal is not None:

@@ -39,7 +39,9 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
         return Ambiguous((found.path,), reason)
     intent = meta.record.intent(volume)
     if isinstance(intent, ResetIntent):
-        return _erasing(found, intent, mapped_name, disks)
+        if intent.partition != found.identity:
+            return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
+        return erasing(found, intent, mapped_name, disks)
     return _found(found, intent, disks.mapping(mapped_name), disks)
 
 
@@ -56,10 +58,8 @@ def _found(found: Device, intent: FormatIntent | None, mapping: Mapping | None, 
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
 
 
-def _erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Observed:
+def erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Erasing:
     """Look at what is being erased; not even a mapping of that name on another device stands in the way."""
-    if intent.partition != found.identity:
-        return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
     mapping = disks.mapping(mapped_name)
     if mapping is None or mapping.backing != found.path:
         return Erasing(found, intent, disks.header_copies(found), None, disks.in_use(found))

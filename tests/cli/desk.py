@@ -76,6 +76,8 @@ class Desk:
             machine_config=str(self.config),
             credential_dirs=(),
             expected_encrypted=str(directory / "expected.json"),
+            erasures=str(directory / "erasures"),
+            reset_hooks=str(directory / "reset.d"),
         )
         self.image("meta", META_SIZE_BYTES)
         self.image("state", 32 * MIB)

@@ -103,7 +103,7 @@ def test_retry_without_an_interrupted_format_opens(desk: Desk) -> None:
     desk.write_config(PLAIN)
     answer = desk.run("retry", "STATE", "--json", "--no-mount")
     assert answer.code == 0
-    assert "no interrupted format is announced" in answer.err
+    assert "neither a format nor a reset is announced" in answer.err
     assert answer.json["volumes"][0]["state"] == "plain"
 
 

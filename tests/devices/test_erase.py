@@ -118,7 +118,7 @@ def test_progress_tells_share_rate_and_time_left() -> None:
     assert told == [
         "overwriting it: 20 %, 50 MiB/s, 17 s left",
         "overwriting it: 54 %, 25 MiB/s, 20 s left",
-        "overwriting it: 95 %, 23.7 MiB/s, 2 s left",
+        "overwriting it: 95 %, 23.8 MiB/s, 2 s left",
     ]
 
 

@@ -120,6 +120,8 @@ class ImageNode:
             machine_config=str(directory / "machine.yaml"),
             credential_dirs=(),
             expected_encrypted=str(directory / "expected.json"),
+            erasures=str(directory / "erasures"),
+            reset_hooks=str(directory / "reset.d"),
         )
         node = build_node(self.settings, lambda _: None, self.paths, self.told.append)
         self.node: Node = replace(node, system=self.system)
