@@ -36,14 +36,16 @@ ONE_STEP = (cheapest(("slot: 0, static: {passphrase: rotated}",), ("slot: 1, nod
 EVERY_CHANGE = tuple(cheapest(keys, keys) for keys in ((A, B), (B,), (B, A_AGAIN), (A_IN_B,), (LAST,)))
 ROTATED_PATH = "/root/rotated.yaml"
 
-# Runs one stage of the boot, or applies a config, and after each step waits until the rig has noted how far the disk's
-# write log got.
+# Runs one stage of the boot, applies a config, or resets volumes, and after each step waits until the rig has noted how
+# far the disk's write log got.
 DRIVER = """
 import json, os, sys, time
 sys.path.insert(0, "/opt/luksctl")
 from luksctl.config.documents import parse_machine_config
 from luksctl.node.apply_config import apply_config
+from luksctl.model.intent import EraseMethod
 from luksctl.node.boot import open_volume
+from luksctl.node.reset import announce as announce_reset, erase_announced, look_at
 from luksctl.node.waiting import boot_deadline
 from luksctl.wiring import build_node, read_settings
 
@@ -64,6 +66,10 @@ try:
     if sys.argv[1].startswith("/"):
         with open(sys.argv[1], "rb") as text:
             apply_config(node, parse_machine_config(text.read(), sys.argv[1]), insecure=False)
+    elif sys.argv[1].startswith("reset="):
+        labels = sys.argv[1].removeprefix("reset=").split(",")
+        announce_reset(node, look_at(node, labels, EraseMethod.FAST, named=True))
+        erase_announced(node)
     else:
         open_volume(node, sys.argv[1], boot_deadline(node))
 finally:
@@ -123,7 +129,8 @@ class FirstBoot:
         return announced, ends["MakeFilesystem"]
 
 
-def _drive(machine: Machine, disk: Disk, what: str, seen: list[StepEnd]) -> None:
+def drive(machine: Machine, disk: Disk, what: str, seen: list[StepEnd]) -> None:
+    """Run one stage, a config or a reset in the guest, and note where each of its steps ended in the write log."""
     run = machine.begin("python3", "/root/driver.py", what)
     number = 0
     while True:
@@ -151,12 +158,12 @@ def record_first_boot(directory: Path, rotations: tuple[str, ...]) -> FirstBoot:
     with Machine(node_spec(MachineSpec(disks=(disk,)), CONFIG), "first boot") as node:
         node.restore()
         node.write_file("/root/driver.py", DRIVER)
-        _drive(node, disk, "STATE", seen)
+        drive(node, disk, "STATE", seen)
         node.check("systemctl", "start", "system-state.mount")
-        _drive(node, disk, "EPHEMERAL", seen)
+        drive(node, disk, "EPHEMERAL", seen)
         node.check("systemctl", "start", "system-ephemeral.mount")
         for text in rotations:
             node.write_file(ROTATED_PATH, text)
-            _drive(node, disk, ROTATED_PATH, rotating)
+            drive(node, disk, ROTATED_PATH, rotating)
         node.cut_power()
     return FirstBoot(disk, read_log(disk.log_path), tuple(seen), rotations, tuple(rotating))

@@ -14,7 +14,7 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import recoveries, restores
+from tests.faults import recoveries, resets, restores
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -135,6 +135,8 @@ OPERATIONS: Final = {
     "recovery remove": Operation(recoveries.with_one, recoveries.remove, recoveries.next_boot),
     "recovery key replaced": Operation(recoveries.with_one, recoveries.change, recoveries.next_boot_with_one),
     "header restore": Operation(restores.changed, restores.restore, restores.next_boot),
+    "reset": Operation(resets.formatted, resets.state, resets.next_boot),
+    "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),

@@ -49,7 +49,13 @@ class Running:
         self.images.settings = Settings(((META, meta), (STATE, state)), Timeouts(device_s=0, hook_s=0, lock_s=0))
         self.system = MadeUpSystem(memory=_CHEAP_MEMORY_KIB)
         run, none = str(directory / "run"), str(directory / "none")
-        self.paths = Paths(run_dir=run, machine_config=none, credential_dirs=(), expected_encrypted=none)
+        self.paths = Paths(
+            run_dir=run,
+            machine_config=none,
+            credential_dirs=(),
+            expected_encrypted=none,
+            erasures=str(directory / "erasures"),
+        )
         self.node = Node(
             self.images.settings,
             self.images.ports,
