@@ -26,8 +26,9 @@ class AnnounceReset:
 class EraseHeader:
     """Write zeros over the ranges of each pass, sync after each, and read all of them back from the medium.
 
-    Key areas come first, then the header copies, then what lies around them. It touches nothing behind the header, so
-    it may be done below an open mapping. Cut: what is left of the header opens nothing, or the next run erases it.
+    Key areas come first, then the header copies; where the rest has to wait, all that lies around them. Nothing behind
+    the header is touched, so it may be done below an open mapping. Cut: what is left of the header opens nothing, or
+    the next run erases it.
     """
 
     volume: str

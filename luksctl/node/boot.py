@@ -105,14 +105,17 @@ def open_state(node: Node, deadline: Deadline, *, booting: bool = False) -> Repo
     Raises Maintenance where there is no config anywhere and nothing on STATE, Locked where STATE does not open.
     """
     await_meta(node, deadline)
-    finish_resets(node, STATE, deadline)
     await_device(node, STATE, deadline)
-    return until(node, deadline, lambda: _bring_up_state(node, booting=booting))
+    return until(node, deadline, lambda: _bring_up_state(node, deadline, booting=booting))
 
 
-def _bring_up_state(node: Node, *, booting: bool) -> Report:
+def _bring_up_state(node: Node, deadline: Deadline, *, booting: bool) -> Report:
+    meta = node.ports.meta.load()
+    if meta.record.resets:
+        finish_resets(node, STATE, deadline)
+        meta = node.ports.meta.load()
     try:
-        wishes = _wishes_for_state(node)
+        wishes = _wishes_for_state(node, meta)
     except (Locked, ConfigError):
         # An operator's config may have opened it, which is not kept anywhere.
         opened = already_open(node, STATE)
@@ -127,8 +130,7 @@ def _bring_up_state(node: Node, *, booting: bool) -> Report:
     return replace(report, in_sync=used.desired.encryption == node.ports.meta.load().state_encryption)
 
 
-def _wishes_for_state(node: Node) -> tuple[Wish, ...]:
-    meta = node.ports.meta.load()
+def _wishes_for_state(node: Node, meta: MetaFacts) -> tuple[Wish, ...]:
     wishes: list[Wish] = []
     config_problem: ConfigError | None = None
     try:

@@ -118,7 +118,10 @@ def _expect_no_volume(node: Node, device: Device) -> None:
 def _passes(found: list[tuple[Range, HeaderCopies]]) -> tuple[tuple[Range, ...], ...]:
     """Put together what goes first, second and last of every header that was found."""
     each = [
-        tuple(tuple(_moved(part, place.offset_bytes) for part in ranges) for ranges in erase_passes(copies, limit))
+        tuple(
+            tuple(_moved(part, place.offset_bytes) for part in ranges)
+            for ranges in erase_passes(copies, limit, around=False)
+        )
         for place, copies in found
         if copies.best is not None and (limit := min(place.size_bytes, head_of(copies)))
     ]

@@ -43,12 +43,12 @@ def steps_of_reset(found: Erasing, meta: MetaFacts) -> tuple[Step, ...]:
     if found.holder is not None:
         if found.mapping is not None and header is not None:
             limit_bytes = min(device.size_bytes, data_offset(found.copies))
-            return (EraseHeader(intent.volume, device, erase_passes(found.copies, limit_bytes)), *forget)
+            return (EraseHeader(intent.volume, device, erase_passes(found.copies, limit_bytes, around=True)), *forget)
         raise NeedsReboot(_in_use(found), hint=_HINT)
     attempt = _next_attempt(intent, found.copies)
     head_bytes = min(device.size_bytes, attempt.head_bytes)
     if header is not None:
-        keys = (EraseHeader(intent.volume, device, erase_passes(found.copies, head_bytes)),)
+        keys = (EraseHeader(intent.volume, device, erase_passes(found.copies, head_bytes, around=False)),)
     close = () if found.mapping is None else (CloseVolume(intent.volume, found.mapping.name),)
     ends = EraseEnds(intent.volume, device, ends_of(head_bytes, device.size_bytes))
     last: Step = Discard(intent.volume, device)
@@ -103,17 +103,21 @@ def ends_of(head_bytes: int, size_bytes: int) -> tuple[Range, ...]:
     return (head, *(part for part in tail if part.offset_bytes + part.size_bytes > head.size_bytes))
 
 
-def erase_passes(copies: HeaderCopies, limit_bytes: int) -> tuple[tuple[Range, ...], ...]:
-    """Return what is erased before what: key areas, then the copies, then all up to `limit_bytes`.
+def erase_passes(copies: HeaderCopies, limit_bytes: int, *, around: bool) -> tuple[tuple[Range, ...], ...]:
+    """Return what is erased before what: key areas, then the copies, then, with `around`, all up to `limit_bytes`.
 
     As long as a copy is left it says where the key areas are, so they go first.
     """
-    areas = sorted({(area.offset_bytes, area.size_bytes) for header in _valid(copies) for area in key_areas(header)})
-    places = sorted({0, *(header.header_size_bytes for header in _valid(copies))})
-    sizes = max((header.header_size_bytes for header in _valid(copies)), default=0)
-    keys = (Range(offset, size) for offset, size in areas)
-    found = (_within(keys, limit_bytes), _within((Range(place, sizes) for place in places), limit_bytes))
-    return tuple(each for each in (*found, _within((Range(0, limit_bytes),), limit_bytes)) if each)
+    headers = _valid(copies)
+    areas = sorted({(area.offset_bytes, area.size_bytes) for header in headers for area in key_areas(header)})
+    size_bytes = max((header.header_size_bytes for header in headers), default=0)
+    places = sorted({0, *(header.header_size_bytes for header in headers)})
+    passes = (
+        [Range(offset, size) for offset, size in areas],
+        [Range(place, size_bytes) for place in places if size_bytes],
+        [Range(0, limit_bytes)] if around else [],
+    )
+    return tuple(each for ranges in passes if (each := _within(ranges, limit_bytes)))
 
 
 def _within(ranges: Iterable[Range], limit_bytes: int) -> tuple[Range, ...]:
