@@ -10,7 +10,17 @@ from luksctl.hints import Final
 from luksctl.model.bookkeeping import Bookkeeping, Purpose
 from luksctl.model.config import KeyKind
 from luksctl.model.header import Copies, HeaderCopies, Keyslot, LuksHeader
-from luksctl.model.observed import Ambiguous, Blank, FilesystemFound, Luks2, Mapping, Missing, Observed, Unfinished
+from luksctl.model.observed import (
+    Ambiguous,
+    Blank,
+    Erasing,
+    FilesystemFound,
+    Luks2,
+    Mapping,
+    Missing,
+    Observed,
+    Unfinished,
+)
 from luksctl.model.probe import Device
 from luksctl.model.step import OpenVolume
 from luksctl.node import talos
@@ -196,6 +206,9 @@ def _plan_findings(seen: Preview) -> Iterator[str]:
     if refusal is not None:
         yield refusal.cause
         return
+    if isinstance(seen.observed, Erasing):
+        yield "its reset is not finished; the boot ends it before it opens anything"
+        return
     pending = [step for step in seen.plan.steps if not isinstance(step, OpenVolume)]
     if pending:
         yield f"{len(pending)} step{'s' if len(pending) > 1 else ''} to do, see luksctl plan"
@@ -254,7 +267,8 @@ def _hint(seen: Preview, code: int) -> str | None:
         return None
     if seen.plan.refusal is not None:
         return seen.plan.refusal.hint
-    if isinstance(seen.observed, Luks2) and seen.observed.mapping is None:
+    closed = isinstance(seen.observed, Luks2) and seen.observed.mapping is None
+    if closed or isinstance(seen.observed, Erasing):
         return f"luksctl boot {seen.volume}"
     if isinstance(seen.observed, Blank | Unfinished):
         return f"luksctl plan {seen.volume}"

@@ -174,7 +174,6 @@ class Run:
                 return self._slots.take(step, meta_behind=self._meta_behind)
             case AnnounceReset(_, intent):
                 self._announce(intent)
-                return Done(step, f"attempt {intent.attempt}")
             case EraseHeader() | EraseEnds() | Overwrite() | Discard() | ConcludeReset():
                 from luksctl.reconcile.erase_steps import EraseSteps  # noqa: PLC0415  # no boot without a reset does
 
