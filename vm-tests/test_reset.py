@@ -57,6 +57,12 @@ def left_of(disk: Disk, traces: Traces) -> list[bytes]:
     return [trace for trace in traces.found if trace in content]
 
 
+def stage_config(node: Machine, text: str) -> None:
+    """Leave a config to the next boot, though none of its keys opens EPHEMERAL as it is."""
+    node.write_file(SUBMITTED, text, mode=0o600)
+    node.check("luksctl", "apply-config", "--mode", "staged", "-f", SUBMITTED)
+
+
 def reset_and_reboot(node: Machine, label: str) -> None:
     """Run the recipe's command, which reboots the node, and wait until it is up again."""
     node.begin("luksctl", "reset", "--system-labels-to-wipe", label, "--reboot", "--yes")
@@ -81,7 +87,7 @@ def gives_ephemeral_another_key(node: Machine, disk: Disk) -> None:
     node.check("sync")
     before = traces_of(disk, EPHEMERAL)
     assert left_of(disk, before) == list(before.found)
-    node.write_file(STORED, CHANGED, mode=0o600)  # what applying it staged leaves in STATE
+    stage_config(node, CHANGED)
     node.begin("sh", "-c", "cd /system/ephemeral && exec sleep 10000")
     node.wait_until("pgrep -f 'sleep 10000'")
     dry = json.loads(node.check("luksctl", "reset", "--dry-run", "--json", "--system-labels-to-wipe", EPHEMERAL))
@@ -118,7 +124,7 @@ def makes_ephemeral_plain(node: Machine, disk: Disk) -> None:
     """Check that nothing insists on an encrypted volume after its reset, where the config asks for none."""
     node.check("sync")
     before = traces_of(disk, EPHEMERAL)
-    node.write_file(STORED, PLAIN, mode=0o600)
+    stage_config(node, PLAIN)
     reset_and_reboot(node, EPHEMERAL)
     assert mounted_from(node, "/system/ephemeral").startswith("/dev/vd")
     assert report(node, EPHEMERAL)["state"] == "plain"
@@ -217,7 +223,8 @@ def test_a_cut_reset_is_ended_by_the_next_boot(
     machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
 ) -> None:
     """Power is cut after steps of a reset of both volumes, and inside them: the next boot ends it, and formats both."""
-    logged = disks.talos("logged", DISK_MIB, log_writes=True)
+    (tmp_path / "logged").mkdir()
+    logged = Shelf(tmp_path / "logged").talos(size_mib=DISK_MIB, log_writes=True)
     seen: list[StepEnd] = []
     with Machine(node_spec(MachineSpec(disks=(logged,)), CONFIG), "a reset") as first:
         first.restore()

@@ -88,19 +88,10 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             return replace(world, meta=replace(world.meta, state=MetaState.OK, problem=None))
         case WriteIntent(_, intent):
             return _announce(world, intent)
-        case AnnounceReset(_, intent):
-            return _announce_reset(world, intent)
+        case AnnounceReset() | EraseHeader() | EraseEnds() | Overwrite() | Discard() | ConcludeReset():
+            return _resetting(world, step)
         case CloseVolume():
             return reboot(world)
-        case EraseHeader() | EraseEnds() | Discard():
-            return replace(world, observed=_erased(world, step))
-        case Overwrite(_, device, intent):
-            _erased(world, step)
-            return _announce_reset(world, replace(intent, position_bytes=device.size_bytes, attempt=0, last_error=""))
-        case ConcludeReset(volume, device):
-            _erased(world, step)
-            meta = replace(world.meta, record=world.meta.record.with_erased(volume))
-            return World(Blank(device), _written(meta))
         case EraseHead():
             return replace(world, observed=replace(_closed(world), header=None))
         case FormatVolume(_, _, header_uuid, encryption, _):
@@ -125,6 +116,24 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             return _concluded(World(world.observed, _written(replace(world.meta, record=record))))
         case _:
             assert_never(step)
+
+
+def _resetting(
+    world: World, step: AnnounceReset | EraseHeader | EraseEnds | Overwrite | Discard | ConcludeReset
+) -> World:
+    match step:
+        case AnnounceReset(_, intent):
+            return _announce_reset(world, intent)
+        case EraseHeader() | EraseEnds() | Discard():
+            return replace(world, observed=_erased(world, step))
+        case Overwrite(_, device, intent):
+            _erased(world, step)
+            return _announce_reset(world, replace(intent, position_bytes=device.size_bytes, attempt=0, last_error=""))
+        case ConcludeReset(volume, device):
+            _erased(world, step)
+            meta = replace(world.meta, record=world.meta.record.with_erased(volume))
+            return World(Blank(device), _written(meta))
+    assert_never(step)
 
 
 def reboot(world: World) -> World:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 
 from luksctl.errors import (
     AmbiguousDevice,
+    DeviceError,
     DeviceMissing,
     LuksctlError,
     MetaError,
@@ -98,17 +99,27 @@ def _target(node: Node, volume: str, method: EraseMethod, meta: MetaFacts) -> Ta
         raise Refused(f"{device.path} is no META: it has {device.size_bytes} bytes", volume=META)
     intent = ResetIntent(volume, device.identity, method)
     found = erasing(device, intent, f"luks2-{volume}", disks)
-    signature = disks.signature(device.path)
+    what, uuid = _content(node, device)
     header = found.copies.best
-    was = header.uuid if header is not None else "" if signature is None else signature.uuid
-    what = "META" if volume == META else "nothing that has a signature" if signature is None else signature.type
+    was = uuid if header is None else header.uuid
     begun = next((reset for reset in meta.record.resets if reset.volume == volume), None)
     if begun is not None and begun.partition == device.identity:
         # Begun again: what was learnt about it then may be all that is left to know.
         intent = replace(intent, head_bytes=begun.head_bytes, position_bytes=begun.position_bytes)
         was = was or begun.was
     intent = replace(intent, head_bytes=max(intent.head_bytes, head_of(found.copies)), was=was)
-    return Target(volume, replace(found, intent=intent), what or "contradicting signatures", was)
+    return Target(volume, replace(found, intent=intent), META if volume == META else what, was)
+
+
+def _content(node: Node, device: Device) -> tuple[str, str]:
+    """Return what is on the device, and its UUID if it has one; one that cannot be read is erased all the same."""
+    try:
+        signature = node.ports.disks.signature(device.path)
+    except DeviceError as error:
+        return f"unreadable: {error.cause}", ""
+    if signature is None:
+        return "nothing that has a signature", ""
+    return signature.type or "contradicting signatures", signature.uuid
 
 
 def _device(node: Node, volume: str, meta: MetaFacts) -> Device:

@@ -41,8 +41,8 @@ def steps_of_reset(found: Erasing, meta: MetaFacts) -> tuple[Step, ...]:
     if intent.volume == STATE and meta.has_tag9:
         forget = (WriteStateEncryption(STATE, None),)
     if found.holder is not None:
-        if found.mapping is not None and header is not None:
-            limit_bytes = min(device.size_bytes, data_offset(found.copies))
+        limit_bytes = min(device.size_bytes, data_offset(found.copies))
+        if found.mapping is not None and limit_bytes > 0:
             return (EraseHeader(intent.volume, device, erase_passes(found.copies, limit_bytes, around=True)), *forget)
         raise NeedsReboot(_in_use(found), hint=_HINT)
     attempt = _next_attempt(intent, found.copies)
@@ -59,7 +59,7 @@ def steps_of_reset(found: Erasing, meta: MetaFacts) -> tuple[Step, ...]:
 
 
 def _in_use(found: Erasing) -> str:
-    gone = "its header is destroyed, but " if found.mapping is not None else ""
+    gone = "its header is destroyed, but " if found.mapping is not None and found.copies.best is None else ""
     return f"{gone}{found.device.path} is in use by {found.holder}"
 
 

@@ -7,8 +7,9 @@ import pytest
 from luksctl.errors import Degraded, Locked
 from luksctl.model.config import ConfiguredKey, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
+from luksctl.model.destroys import Destroys
 from luksctl.model.header import LuksHeader
-from luksctl.model.step import Destroys, Done
+from luksctl.model.step import Done
 from luksctl.reconcile.books import unverified
 from luksctl.value import replace
 from tests.reconcile.medium import PowerCut
