@@ -36,6 +36,7 @@ LONGEST = (
     "test_torn_meta",
     "test_other_machine",
     "test_state_config_wins",
+    "test_modes",
     "test_recovery",
     "test_first_boot",
     "test_units",

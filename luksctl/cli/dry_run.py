@@ -9,7 +9,7 @@ from luksctl.cli.steps import described, slot_of
 from luksctl.config.redaction import redact
 from luksctl.errors import ConfigError
 from luksctl.hints import Final
-from luksctl.model.step import Destroys
+from luksctl.model.destroys import Destroys
 from luksctl.node.modes import Mode
 from luksctl.node.running_config import Taken
 
