@@ -99,15 +99,13 @@ def _approved(policy: Policy, keys: tuple[PcrKey, ...], node: SignedPolicy, valu
         return proofs
     signed = [entry.digest for key in keys for entry in node.signatures_of(key)]
     change = PcrChange(SIGNED_PCR, values[SIGNED_PCR].hex())
+    phase = find_phase(values[SIGNED_PCR], signed, read_measured(SIGNED_PCR, node.event_log))
+    if phase.over:
+        raise TpmRejected(str(phase), reason=TpmReason.PHASE_OVER, pcrs=(change,), hint=_NEXT_BOOT)
     if not node.signatures:
-        told = "no signature was found at all"
-    elif not signed:
-        told = "what was found is signed by other keys only"
+        told = f"no signature was found at all{phase.place}"
     else:
-        phase = find_phase(values[SIGNED_PCR], signed, read_measured(SIGNED_PCR, node.event_log))
-        if phase.over:
-            raise TpmRejected(str(phase), reason=TpmReason.PHASE_OVER, pcrs=(change,), hint=_NEXT_BOOT)
-        told = str(phase)
+        told = str(phase) if signed else f"what was found is signed by other keys only{phase.place}"
     raise TpmRejected(
         f"no signature fits what PCR {SIGNED_PCR} holds: {told}" + _problems(node),
         reason=TpmReason.NO_SIGNATURE,

@@ -39,6 +39,11 @@ class Phase:
         """Tell whether this image was signed, and the boot is past what was: only the next boot comes there again."""
         return self.passed is not None and bool(self.signed) and not self.ahead
 
+    @property
+    def place(self) -> str:
+        """Return where PCR 11 is, for the end of a sentence; nothing where that is not known."""
+        return "" if self.passed is None else f", and PCR {SIGNED_PCR} is {_after(self.passed)}"
+
     def __str__(self) -> str:
         if self.image is False:
             after = f", only the phases up to {self.passed[-1]}" if self.passed else ""
@@ -56,7 +61,7 @@ class Phase:
             ways = " or ".join(" and ".join(words) for words in self.ahead)
             return f"PCR {SIGNED_PCR} is before the phase {self.ahead[0][0]}, and what is signed comes after {ways}"
         if self.image:
-            return "the image that was booted is not signed for any phase"
+            return f"the image that was booted is not signed for any phase{self.place}"
         return (
             f"PCR {SIGNED_PCR} is neither at nor before any signed phase: the boot is past them, "
             "or another image was booted"

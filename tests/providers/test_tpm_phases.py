@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from luksctl.errors import TpmReason, TpmRejected
 from luksctl.providers.tpm_eventlog import read_measured, replay
+from luksctl.providers.tpm_files import SIGNATURE
 from luksctl.providers.tpm_phases import Phase, extended, find_phase
 from luksctl.providers.tpm_policy import pcr_policy
 from tests.providers.measured_boot import IMAGE, KEY, Machine, boot, event_log, image_value
@@ -97,7 +98,7 @@ def test_the_phase_by_the_value_alone(now: bytes, digests: list[bytes], phase: P
             extended(BASE, LEFT),
             [pcr_policy({11: b"\1" * 32}, (11,))],
             Phase(image=True, passed=LEFT),
-            "the image that was booted is not signed for any phase",
+            "the image that was booted is not signed for any phase, and PCR 11 is after leave-initrd",
             False,
         ),
     ],
@@ -144,6 +145,18 @@ def test_a_node_that_is_up_is_past_what_was_signed(tmp_path: Path) -> None:
             assert caught.value.reason is TpmReason.PHASE_OVER
         boot(tpm, image=b"another image")
         machine.event_log.write_bytes(event_log((11, IPL, b"another image")))
-        with pytest.raises(TpmRejected, match="is not signed for any phase") as caught:
+        with pytest.raises(TpmRejected, match="not signed for any phase, and PCR 11 is after enter-initrd") as caught:
             machine.make()
         assert caught.value.reason is TpmReason.NO_SIGNATURE
+
+
+def test_without_any_signature_the_phase_is_named_all_the_same(tmp_path: Path) -> None:
+    """Whoever forgot to sign an image learns at which moment of the boot its signature was needed."""
+    with Swtpm() as tpm:
+        machine = Machine(tpm, tmp_path)
+        machine.files.sign(image_value(IMAGE))
+        (machine.files.directory / SIGNATURE).write_text('{"sha256": []}')
+        boot(tpm, phases=LEFT)
+        machine.event_log.write_bytes(event_log((11, IPL, IMAGE)))
+        with pytest.raises(TpmRejected, match="no signature was found at all, and PCR 11 is after leave-initrd"):
+            machine.make()
