@@ -18,6 +18,8 @@ from luksctl.secret import Secret
 DEFAULT_TIMEOUT_S: Final = 30.0
 # After this much silence, and then each time again, whoever watches is told.
 _TELL_EVERY_S: Final = 5.0
+# How long a call waits for one that was too late before it.
+_AGAIN_S: Final = 1.0
 
 Result = TypeVar("Result")
 
@@ -26,8 +28,8 @@ Result = TypeVar("Result")
 class Deadline:
     """Let `what` ("the TPM") answer within `timeout_s`, one call at a time; `tell` says meanwhile that it is slow.
 
-    A call that does not answer in time raises what `late` makes of the cause, and keeps the next one waiting, within
-    its own deadline: whoever hangs is not asked a second time beside the first.
+    A call that does not answer in time raises what `late` makes of the cause. Until it ends whoever hangs is asked
+    nothing more, and the next calls raise after a second: a boot asks for each slot, and has other keys to go on with.
     """
 
     def __init__(
@@ -48,8 +50,8 @@ class Deadline:
         """Return what `work` returns, or raise what it raises; `discard` is given a result that came too late."""
         until = time.monotonic() + self._timeout_s
         before = self._running
-        if before is not None and not self._waited(before, until):
-            raise self._too_late()
+        if before is not None and not self._waited(before, min(until, time.monotonic() + _AGAIN_S)):
+            raise self._late(f"{self._what} has not answered what it was asked before")
         call = _Call(work, discard)
         self._running = call
         try:

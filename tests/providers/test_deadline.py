@@ -119,13 +119,27 @@ def test_a_key_that_comes_late_is_wiped(ask: Callable[[PunctualProvider], Secret
 
 
 def test_who_hangs_is_not_asked_beside_the_first_time() -> None:
-    """A second call waits for the first within its own deadline, and then says the same."""
+    """A second call asks nothing as long as the first did not end."""
     inner = Slow()
     provider = PunctualProvider(inner, Deadline("the KMS", SHORT_S))
-    for _ in range(3):
-        with pytest.raises(ProviderUnavailable, match="did not answer"):
+    for told in ("did not answer in", "has not answered what", "has not answered what"):
+        with pytest.raises(ProviderUnavailable, match=told):
             make(provider)
     assert inner.asked == 1
+    inner.answer.set()
+
+
+def test_who_hung_is_not_waited_for_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each volume and each slot asks: a boot with another key is not to pay the whole time for every one of them."""
+    monkeypatch.setattr("luksctl.providers.deadline._AGAIN_S", SHORT_S)
+    inner = Slow()
+    deadline = Deadline("the KMS", SHORT_S)
+    provider = PunctualProvider(inner, deadline)
+    with pytest.raises(ProviderUnavailable):
+        make(provider)
+    deadline._timeout_s = 100 * LONG_S  # longer than the test may take
+    with pytest.raises(ProviderUnavailable, match="has not answered what it was asked before"):
+        make(provider)
     inner.answer.set()
 
 
