@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rig.cpio import Link
+from rig.disk import Disk
 from rig.machine import Machine
 from rig.spec import Content, MachineSpec
 
@@ -17,6 +18,7 @@ from luksctl.model.meta import MetaFacts
 from luksctl.node.node import Paths
 from luksctl.node.units import trial_unit, unit_files
 
+VOLUMES = ("STATE", "EPHEMERAL")
 HOOK = ("/usr/bin/python3", "-I", "-S", "/opt/luksctl/luksctl/boot/program.py")
 COMMAND = ("/usr/bin/luksctl",)
 CONFIG_PATH = "/etc/luksctl/machine.yaml"
@@ -94,6 +96,11 @@ def luksctl_journal(machine: Machine) -> str:
 def property_of(machine: Machine, unit: str, name: str) -> str:
     """Return one property of a systemd unit, such as ActiveState."""
     return machine.check("systemctl", "show", "-P", name, unit).strip()
+
+
+def headers(disk: Disk) -> dict[str, bytes]:
+    """Return both header copies of both volumes."""
+    return {volume: disk.read(disk.partition(volume).offset_bytes, 32 * 1024) for volume in VOLUMES}
 
 
 def meta_facts(meta: bytes) -> MetaFacts:

@@ -16,8 +16,10 @@ from rig.cpio import GuestFile, Link
 from rig.disk import Disk, copy_sparse, make_upper
 from rig.errors import CommandFailed, NoAnswer, RigError
 from rig.image import image
-from rig.power import Power, begin_log, tail
+from rig.power import Power, begin_log
+from rig.process import tail
 from rig.spec import MachineSpec, Places, block_nodes, disk_device
+from rig.tpm import Relay, replace_tpm
 from rig.tree import tree
 
 if TYPE_CHECKING:
@@ -217,6 +219,17 @@ class Machine:
             if state not in {"", "initializing", "starting"}:
                 return state
         raise NoAnswer(f"{self.name} is still starting\n{self.run('systemctl', 'list-jobs').stdout}")
+
+    @property
+    def tpm(self) -> Relay:
+        """Return what stands before the TPM of the running guest; raises RigError where it has none."""
+        if self.power.relay is None:
+            raise RigError(f"{self.name} has no TPM")
+        return self.power.relay
+
+    def replace_tpm(self) -> None:
+        """Put another TPM on the board; only while the power is off."""
+        replace_tpm(self.places)
 
     def _keep_disks(self) -> dict[Path, Path]:
         """Copy the disks, so that a boot that hung can be undone."""

@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import base64
-import functools
 import os
 import subprocess
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from rig import cpio, host
+from rig import host, uki
 from rig.cache import guest_slot
 from rig.disk import Disk, copy_sparse
 from rig.errors import LostVM
+from rig.firmware import write_variables
+from rig.process import SOCKET_TIMEOUT_S, spawn, stop, tail
 from rig.qmp import Lines, Qmp
-from rig.spec import MachineSpec, Places, arguments, overlay_files
+from rig.spec import MachineSpec, Places, arguments
+from rig.tpm import Relay, start_tpm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rig.image import Image
 
-SOCKET_TIMEOUT_S = 30.0
 TICK_S = 0.25
-TAIL_LINES = 40
-
-
-def spawn(argv: list[str], log: Path) -> subprocess.Popen[bytes]:
-    """Start a program that dies with this process, its output in a file."""
-    # The kernel kills it when we die, however we die: no test run leaves a guest behind.
-    command = [host.program("setpriv"), "--pdeathsig", "KILL", "--", host.program(argv[0]), *argv[1:]]
-    with log.open("ab") as output:
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a program we started, and wait for it."""
-    if process.poll() is None:
-        process.kill()
-    process.wait()
 
 
 class Power:
@@ -58,8 +43,11 @@ class Power:
         with ExitStack() as stack:
             stack.enter_context(guest_slot())
             prepare(spec, image, places)
+            self.relay: Relay | None = None
             if spec.tpm:
                 stack.callback(stop, start_tpm(places))
+                self.relay = Relay(places)
+                stack.callback(self.relay.close)
             argv = [host.QEMU, *arguments(spec, image, tree, places, how.get("accel", "tcg"))]
             if "incoming" in how:
                 argv += ["-incoming", how["incoming"]]
@@ -165,7 +153,11 @@ def prepare(spec: MachineSpec, image: Image, places: Places) -> None:
     """Put what QEMU needs into the guest's directory; the disks' write logs begin anew."""
     for stale in (places.qmp, places.agent):
         stale.unlink(missing_ok=True)
-    places.initrd.write_bytes(base_initrd(image.initrd) + cpio.archive(overlay_files(spec)))
+    if spec.secure_boot is None:
+        places.initrd.write_bytes(uki.initrd(spec, image))
+    else:
+        uki.build(spec, image, places.unified)
+        write_variables(spec.secure_boot, places.variables)
     for disk in spec.disks:
         begin_log(disk)
 
@@ -175,34 +167,3 @@ def begin_log(disk: Disk) -> None:
     if disk.log_writes:
         disk.log_path.write_bytes(b"")
         copy_sparse(disk.path, disk.base_path)
-
-
-@functools.lru_cache(maxsize=1)
-def base_initrd(path: Path) -> bytes:
-    """Return the initramfs of an image."""
-    return path.read_bytes()
-
-
-def start_tpm(places: Places) -> subprocess.Popen[bytes]:
-    """Start a TPM on the guest's TPM state, and wait for its socket."""
-    places.tpm.mkdir(exist_ok=True)
-    socket = places.tpm / "socket"
-    socket.unlink(missing_ok=True)
-    argv = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={places.tpm}", "--ctrl", f"type=unixio,path={socket}"]
-    process = spawn([*argv, "--flags", "startup-clear", "--terminate"], places.directory / "tpm.log")
-    deadline = time.monotonic() + SOCKET_TIMEOUT_S
-    while not socket.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            stop(process)
-            raise LostVM(f"swtpm did not come up\n{tail(places.directory / 'tpm.log')}")
-        time.sleep(0.01)
-    return process
-
-
-def tail(path: Path, lines: int = TAIL_LINES) -> str:
-    """Return the last lines of a log that may not be there."""
-    if not path.exists():
-        return "(nothing)"
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - 200 * lines))
-        return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])

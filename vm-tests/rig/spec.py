@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from rig.cpio import GuestFile, Link
+from rig.firmware import CODE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from rig.disk import Disk
+    from rig.firmware import SecureBoot
     from rig.image import Image
 
 Content = bytes | str | GuestFile | Link
@@ -68,7 +70,8 @@ class MachineSpec:
     uuid is what SMBIOS says (None: a machine without one). files are placed into the root before systemd starts, at
     every power-on and reboot, by absolute path. credentials reach PID 1 as system credentials. The root is read-only
     with a layer over it that takes writes: "tmpfs" forgets them at each boot, "disk" keeps them like a disk would.
-    With network the guest has 10.0.2.15 and reaches the host's loopback services at 10.0.2.2.
+    With network the guest has 10.0.2.15 and reaches the host's loopback services at 10.0.2.2. Without secure_boot it is
+    started by a BIOS, which QEMU gives a kernel.
     """
 
     disks: tuple[Disk, ...] = ()
@@ -79,6 +82,7 @@ class MachineSpec:
     cmdline: tuple[str, ...] = ()
     root_upper: Literal["tmpfs", "disk"] = "tmpfs"
     tpm: bool = False
+    secure_boot: SecureBoot | None = None
     network: bool = False
     tree: bool = True
 
@@ -110,14 +114,34 @@ class Places:
         return self.directory / "initrd"
 
     @property
+    def unified(self) -> Path:
+        """Return the signed file that a guest with Secure Boot boots from."""
+        return self.directory / "unified.efi"
+
+    @property
+    def variables(self) -> Path:
+        """Return the variables of the UEFI firmware."""
+        return self.directory / "variables.fd"
+
+    @property
     def upper(self) -> Path:
         """Return the disk under the root's writable layer."""
         return self.directory / "upper.img"
 
     @property
     def tpm(self) -> Path:
-        """Return the TPM's state directory; its socket is in it."""
+        """Return the TPM's state directory."""
         return self.directory / "tpm"
+
+    @property
+    def tpm_socket(self) -> Path:
+        """Return where the TPM listens."""
+        return self.directory / "tpm-socket"
+
+    @property
+    def tpm_relay(self) -> Path:
+        """Return where QEMU finds the TPM."""
+        return self.directory / "tpm-relay"
 
 
 def unit(name: str, text: str, wanted_by: str | None = None) -> dict[str, Content]:
@@ -145,17 +169,21 @@ def overlay_files(spec: MachineSpec) -> dict[str, GuestFile | Link]:
     return entries
 
 
+def kernel_line(spec: MachineSpec) -> str:
+    """Return the kernel's arguments."""
+    return " ".join((*KERNEL_ARGUMENTS, *spec.cmdline))
+
+
 def arguments(spec: MachineSpec, image: Image, tree: Path | None, places: Places, accel: str) -> list[str]:
     """Return QEMU's arguments for a guest."""
     # One processor: with more, an emulated guest now and then stops for good while the kernel patches its own code.
     processor = ["-cpu", "host"] if accel == "kvm" else ["-cpu", "max,la57=off,svm=off"]
     accelerator = "kvm" if accel == "kvm" else "tcg,tb-size=128"
-    argv = ["-nodefaults", "-no-user-config", "-machine", "q35", "-accel", accelerator, *processor, "-smp", "1"]
+    argv = ["-nodefaults", "-no-user-config", "-accel", accelerator, *processor, "-smp", "1"]
     # A reset is a power-on: what was translated before it only slows down what is loaded over it.
     argv += ["-action", "reboot=shutdown"]
     argv += ["-m", str(spec.memory_mib), "-display", "none", "-rtc", "base=utc"]
-    argv += ["-kernel", str(image.kernel), "-initrd", str(places.initrd)]
-    argv += ["-append", " ".join((*KERNEL_ARGUMENTS, *spec.cmdline))]
+    argv += booted_from(spec, image, places)
     argv += ["-chardev", f"file,id=console,path={places.console},append=on", "-serial", "chardev:console"]
     argv += ["-qmp", f"unix:{places.qmp},server=on,wait=off"]
     argv += ["-device", "virtio-serial-pci", "-chardev", f"socket,id=agent,path={places.agent},server=on,wait=off"]
@@ -174,6 +202,20 @@ def arguments(spec: MachineSpec, image: Image, tree: Path | None, places: Places
     return argv + identity(spec, places)
 
 
+def booted_from(spec: MachineSpec, image: Image, places: Places) -> list[str]:
+    """Return the arguments for the board, its firmware, and what that is given to start."""
+    if spec.secure_boot is None:
+        argv = ["-machine", "q35", "-kernel", str(image.kernel), "-initrd", str(places.initrd)]
+        return [*argv, "-append", kernel_line(spec)]
+    # Only code in system management mode may write the variables, and it is not to be left by going to sleep.
+    argv = ["-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"]
+    argv += ["-global", "ICH9-LPC.disable_s3=1"]
+    argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={CODE}"]
+    argv += ["-drive", f"if=pflash,unit=1,format=raw,file={places.variables}"]
+    # No loader and no partition for one: the firmware verifies and measures what it is given.
+    return [*argv, "-kernel", str(places.unified)]
+
+
 def identity(spec: MachineSpec, places: Places) -> list[str]:
     """Return the arguments for what the guest knows of itself and of the world around it."""
     argv = []
@@ -185,7 +227,7 @@ def identity(spec: MachineSpec, places: Places) -> list[str]:
     if spec.network:
         argv += ["-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="]
     if spec.tpm:
-        argv += ["-chardev", f"socket,id=tpm,path={places.tpm / 'socket'}"]
+        argv += ["-chardev", f"socket,id=tpm,path={places.tpm_relay}"]
         argv += ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm"]
     return argv
 
