@@ -37,7 +37,17 @@ def run(arguments: list[str] | None = None) -> int:
         _say(_WARNING, f"{report.volume}: {note}")
     by = f", opened {report.opened_by}" if report.opened_by else ""
     _say(_NOTICE, f"{report.volume} is {report.state} ({report.device}){by}")
+    _tell_systemd()
     return 0
+
+
+def _tell_systemd() -> None:
+    from luksctl.boot.readiness import tell_ready  # noqa: PLC0415  # the start is timed, and this is the end
+
+    try:
+        tell_ready()
+    except OSError as error:
+        _say(_WARNING, f"systemd could not be told that it is open: {error.strerror}")
 
 
 def _failed(error: LuksctlError) -> int:

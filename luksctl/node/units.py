@@ -40,7 +40,7 @@ Before=shutdown.target{before}
 OnFailure=luksctl-retry@{volume}.service
 
 [Service]
-Type=oneshot
+Type=notify
 RemainAfterExit=yes
 ExecStart={program} {volume}
 TimeoutStartSec={stop_after_s:.0f}

@@ -51,7 +51,7 @@ class Deadline:
         until = time.monotonic() + self._timeout_s
         before = self._running
         if before is not None and not self._waited(before, min(until, time.monotonic() + _AGAIN_S)):
-            raise self._late(f"{self._what} has not answered what it was asked before")
+            raise self._late(f"{self._what} did not answer in {self._timeout_s:g} s, nor since")
         call = _Call(work, discard)
         self._running = call
         try:

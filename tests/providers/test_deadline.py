@@ -122,7 +122,7 @@ def test_who_hangs_is_not_asked_beside_the_first_time() -> None:
     """A second call asks nothing as long as the first did not end."""
     inner = Slow()
     provider = PunctualProvider(inner, Deadline("the KMS", SHORT_S))
-    for told in ("did not answer in", "has not answered what", "has not answered what"):
+    for told in (r"in 0\.02 s$", ", nor since$", ", nor since$"):
         with pytest.raises(ProviderUnavailable, match=told):
             make(provider)
     assert inner.asked == 1
@@ -138,7 +138,7 @@ def test_who_hung_is_not_waited_for_as_long_again(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(ProviderUnavailable):
         make(provider)
     deadline._timeout_s = 100 * LONG_S  # longer than the test may take
-    with pytest.raises(ProviderUnavailable, match="has not answered what it was asked before"):
+    with pytest.raises(ProviderUnavailable, match=r", nor since$"):
         make(provider)
     inner.answer.set()
 
