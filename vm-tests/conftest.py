@@ -32,6 +32,7 @@ LONGEST = (
     "test_rig_smoke",
     "test_secure_boot",
     "test_tpm",
+    "test_sealing_cuts",
     "test_locked_ephemeral",
     "test_maintenance",
     "test_torn_meta",
