@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import keyslots, kms, resets, starts, volumes
+from tests.bench import keyslots, kms, resets, starts, tpm, volumes
 from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
@@ -30,6 +30,9 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "kms-kept": kms.kept,
     "kms-workers": kms.scaling,
     "reset": resets.reset,
+    "tpm-import": tpm.importing,
+    "tpm-steps": tpm.steps,
+    "tpm-unlock": tpm.unlocking,
     **{f"sync-{count}": partial(keyslots.sync_of, count) for count in (1, 4, 8, 16, 30)},
 }
 RESULT = ROOT / "build" / "bench.json"
