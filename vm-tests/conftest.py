@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from rig import host
+from rig import firmware, host
 from rig.cache import fingerprint
 from rig.disk import Shelf
 from rig.errors import LostVM, Precondition, RigError
@@ -106,6 +106,17 @@ def rig_ready() -> None:
     try:
         host.check_can_run()
         image()
+    except Precondition as missing:
+        if host.must_run():
+            raise
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def secure_boot() -> None:
+    """Skip where no guest with Secure Boot can be started, or fail in CI."""
+    try:
+        firmware.check_can_run()
     except Precondition as missing:
         if host.must_run():
             raise

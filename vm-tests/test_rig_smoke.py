@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rig.disk import BadSector, Disk
 from rig.errors import CommandFailed, LostVM, NoAnswer
+from rig.firmware import OTHERS, SecureBoot
 from rig.spec import MachineSpec, unit
 from rig.writelog import Kind, read_log, replay
 
@@ -78,6 +79,14 @@ def test_tpm_network_and_writable_layer_last_over_power_cuts(machine: Callable[[
     assert guest.read_file("/etc/kept") == b"kept"
     guest.poweroff()
     assert not guest.is_on
+
+
+@pytest.mark.usefixtures("secure_boot")
+def test_firmware_starts_nothing_that_others_signed(machine: Callable[[MachineSpec], Machine]) -> None:
+    """With Secure Boot on, an image that is whole in all else ends in the firmware, which has no shell either."""
+    guest = machine(MachineSpec(tpm=True, secure_boot=SecureBoot(signed_by=OTHERS)))
+    guest.start_in_vain("No bootable option or device was found")
+    assert "Security Violation" in guest.console()
 
 
 def test_write_log_replays_to_the_disk_as_it_is(machine: Callable[[MachineSpec], Machine], disks: Shelf) -> None:

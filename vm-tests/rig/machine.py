@@ -6,6 +6,7 @@ import base64
 import shlex
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ BOOT_TIMEOUT_S = 300.0
 COMMAND_TIMEOUT_S = 120.0
 PING_TIMEOUT_S = 20.0
 WAKE_TIMEOUT_S = 30.0
+CONSOLE_TICK_S = 0.5
 Until = Literal["boot", "agent"]
 
 retried_boots: list[str] = []
@@ -135,6 +137,23 @@ class Machine:
         for copy in kept:
             copy.unlink()
         return self.wait_booted() if until == "boot" else "starting"
+
+    def start_in_vain(self, said: str) -> None:
+        """Switch the power on where no system is meant to start, and wait until the console says `said`.
+
+        Raises NoAnswer when it does not, and AssertionError when a guest answers after all.
+        """
+        if self._power is not None:
+            raise RigError(f"{self.name} is on already")
+        files = image()
+        self._power = Power(self.spec, files, tree() if self.spec.tree else None, self.places)
+        deadline = time.monotonic() + WATCHDOG_S * host.patience()
+        while not self._power.wait_ready(CONSOLE_TICK_S):
+            if said in self.console():
+                return
+            if time.monotonic() > deadline:
+                raise NoAnswer(f"{self.name} never said {said!r}\n{self.console()}")
+        raise AssertionError(f"{self.name} started a system\n{self.console()}")
 
     def restore(self) -> None:
         """Wake up a guest that was saved after its boot, plug the spec's disks in, and write its files.
