@@ -229,15 +229,15 @@ def _files(settings: Settings, volume: str) -> str:
 
 def _open_service(settings: Settings, volume: str, program: tuple[str, ...]) -> UnitFile:
     state_mount = settings.volume(STATE).mount_point
-    after = wants = before = ""
+    after = wants = ""
     if volume == EPHEMERAL:
         after = " luksctl-open@STATE.service"
         if state_mount is not None:
             after += " " + mount_unit(state_mount)
             wants = " " + mount_unit(state_mount)
     own_mount = settings.volume(volume).mount_point
-    if own_mount is not None:
-        before = " " + mount_unit(own_mount)
+    # Being wanted by the target orders nothing here, and what comes after it is a phase too late for a tpm key.
+    before = " " + (LOCAL_FS if own_mount is None else mount_unit(own_mount))
     text = _OPEN.format(
         volume=volume,
         after=after,

@@ -176,6 +176,21 @@ def test_a_path_is_one_word_of_a_command(tmp_path: Path, program: str, written: 
     assert f"ExecStart={written} -S STATE\n" in text
 
 
+@pytest.mark.parametrize("points", [{}, {EPHEMERAL: None}, {STATE: None, EPHEMERAL: None}])
+def test_volumes_are_opened_before_local_fs_target(tmp_path: Path, points: dict[str, str | None]) -> None:
+    """After it the boot goes on to phases for which no PCR 11 may be signed: a tpm key would be asked for too late."""
+    enable(_target(tmp_path, **points), RecordingHost(), encrypted=None)
+    units = tmp_path / "etc/systemd/system"
+    for volume in (STATE, EPHEMERAL):
+        text = (units / f"luksctl-open@{volume}.service").read_text(encoding="utf-8")
+        (before,) = (line for line in text.splitlines() if line.startswith("Before="))
+        followers = before.removeprefix("Before=").split()
+        mounts = [name for name in followers if name.endswith(".mount")]
+        if mounts:
+            followers = (units / mounts[0]).read_text(encoding="utf-8").splitlines()
+        assert {"local-fs.target", "Before=local-fs.target"} & set(followers)
+
+
 def test_a_mount_point_is_no_specifier(tmp_path: Path) -> None:
     """%h in a path would be the home directory of root."""
     enable(_target(tmp_path, EPHEMERAL="/srv/%h"), RecordingHost(), encrypted=None)
