@@ -20,6 +20,7 @@ from luksctl.node.apply_config import apply_config
 from luksctl.node.config_view import config_view
 from luksctl.node.node import Node
 from luksctl.node.recovery import Place, Show, recovery_keys, replace_recovery_key
+from luksctl.node.report import note_in_sync
 from luksctl.node.sync import ruling_config, wish
 from luksctl.node.trial import expect_no_trial
 from luksctl.reconcile.plan_sync import KINDS_WITH_TOKEN
@@ -93,6 +94,7 @@ def _rotate_made(node: Node, desired: DesiredVolume, slots: tuple[int, ...]) -> 
         node.announce(done)
         if isinstance(done.step, StageRotation):
             staged = done.step.slots
+    note_in_sync(node, desired.volume, in_sync=True)  # it ends so, or by raising
     renewed = tuple(slot for slot in slots if slot not in staged)
     return Rotated(desired.volume, renewed, "made by its provider", staged=staged)
 

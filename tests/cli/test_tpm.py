@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
+from luksctl.node.report import Report, VolumeState
 from luksctl.providers.tpm import TpmProvider
 from luksctl.providers.tpm_connection import TpmConnection
+from luksctl.value import as_dict
 from tests.cli.desk import PASSPHRASE, Desk
 from tests.providers.measured_boot import IMAGE, Machine, boot, event_log, extend, image_value
 from tests.providers.swtpm import Swtpm
@@ -108,6 +112,20 @@ def test_where_the_policy_asks_only_the_command_seals_anew(desk: Desk, tpm: Swtp
     rotated = desk.run("keys", "rotate", "EPHEMERAL", "--slot", "0")
     assert rotated.code == 0, rotated.err
     assert desk.run("check", "EPHEMERAL").code == 0
+
+
+def test_what_a_boot_found_out_of_sync_is_not_told_after_the_command_it_named(desk: Desk, tpm: Swtpm) -> None:
+    """Status goes by the last attempt's report, so a rotation that brought all in sync is noted there."""
+    with_tpm_key(desk, "ask")
+    found = Report("EPHEMERAL", VolumeState.OPEN, device=str(desk.path("ephemeral")), in_sync=False)
+    report = Path(desk.paths.report("EPHEMERAL"))
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.write_text(json.dumps(as_dict(found)), encoding="utf-8")
+    extend(tpm, 7, b"other firmware")
+    findings = "the keyslots are not those of the config (luksctl sync)"
+    assert findings in desk.run("--json", "status", "EPHEMERAL").out
+    assert desk.run("keys", "rotate", "EPHEMERAL", "--slot", "0").code == 0
+    assert findings not in desk.run("--json", "status", "EPHEMERAL").out
 
 
 def test_a_recovery_key_serves_where_the_tpm_had_the_only_one(desk: Desk, tpm: Swtpm) -> None:
