@@ -13,8 +13,9 @@ import pytest
 from rig import cpio
 from rig.cpio import GuestFile, Link
 from rig.disk import BadSector, Disk
+from rig.firmware import CODE, SecureBoot
 from rig.image import Image, apt_sources, load_order
-from rig.spec import MachineSpec, Places, arguments, block_nodes, overlay_files, unit
+from rig.spec import MachineSpec, Places, arguments, block_nodes, kernel_line, overlay_files, unit
 
 IMAGE = Image(Path("/image"), "key")
 PLACES = Places(Path("/run"))
@@ -73,6 +74,19 @@ def test_tpm_and_network_are_absent_unless_asked_for() -> None:
     full = " ".join(argv_of(MachineSpec(tpm=True, network=True)))
     assert "tpm-crb" in full
     assert "virtio-net-pci" in full
+
+
+def test_a_machine_with_secure_boot_is_given_one_signed_file() -> None:
+    """Kernel, initramfs and arguments are in it; the firmware's code is read-only, its variables are the guest's."""
+    argv = argv_of(MachineSpec(secure_boot=SecureBoot(), cmdline=("quiet",)))
+    assert after(argv, "-kernel") == [str(PLACES.unified)]
+    assert not {"-initrd", "-append"} & set(argv)
+    assert after(argv, "-machine") == ["q35,smm=on"]
+    code, variables = after(argv, "-drive")[:2]
+    assert f"readonly=on,file={CODE}" in code
+    assert f"file={PLACES.variables}" in variables
+    assert "readonly" not in variables
+    assert kernel_line(MachineSpec(cmdline=("quiet",))).endswith(" quiet")
 
 
 def layers(disk: Disk) -> list[dict[str, Any]]:
