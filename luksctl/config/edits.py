@@ -51,8 +51,9 @@ class Editor:
         assert document.root is not None
         self._change(document.root, wanted, Place(after=document.root.start, column=-1))
         for alias in document.aliases:
-            gone = any(edit.start <= alias.start and alias.end <= edit.end for edit in self.edits)
-            if id(alias.target) in self._touched and not gone:
+            if id(alias.target) not in self._touched:
+                continue
+            if not any(edit.start <= alias.start and alias.end <= edit.end for edit in self.edits):
                 self._replace_span(alias.start, alias.end, inline(alias, flow=True), alias)
 
     def rewrite(self, document: Document, wanted: Node) -> None:

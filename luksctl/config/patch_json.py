@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from luksctl.config.patch_load import JsonPatch, Opaque, flattened, leaf
+from luksctl.config.patch_load import JsonPatch
 from luksctl.config.report import Report
-from luksctl.config.tree import Mapping, Node, Scalar, Sequence, solid
-from luksctl.config.yamltext import TAG_FLAG, TAG_FLOAT, TAG_LIST, TAG_MAP, TAG_NULL, TAG_TEXT, TAG_WHOLE
+from luksctl.config.tree import MAX_DEPTH, Node
+from luksctl.config.unfolding import Origin, Unfolded
 from luksctl.hints import Any, Final, final
 
+# So many values may come of a patch: more than any config has, and few enough to be copied in a moment.
+_MAX_VALUES: Final = 200_000
+_TOO_MUCH: Final = f"more than {_MAX_VALUES:,} values, or more than {MAX_DEPTH} levels of them, come of it"
 _NEEDS: Final = {
     "add": ("path", "value"),
     "remove": ("path",),
@@ -24,21 +27,70 @@ def apply_json_patch(root: Node, patch: JsonPatch) -> Node:
     Messages never quote a value, which could be a passphrase.
     """
     report = Report(patch.source)
-    unfolded = _Unfolded()
+    _expect_library(report)
+    unfolded = Unfolded()
     value = unfolded.plain(root)
     for twin in unfolded.twins:
         report.error(1, "", f"JSON cannot tell two keys of the mapping in line {twin.line} of the config apart")
     report.raise_problems()
+    bound = _Bound(value)
     for number, (operation, line) in enumerate(patch.operations, start=1):
         complaint = _complaint(operation)
         if complaint is None:
             value, complaint = _applied(value, operation)
+        if complaint is None and bound.passed(value, operation):
+            complaint = _TOO_MUCH
         if complaint is not None:
             report.error(line, f"operation {number}{_shown(operation)}", complaint)
             break
     report.raise_problems()
     line = patch.operations[0][1] if patch.operations else 1
-    return unfolded.node(value, _Origin(patch.source, line))
+    return unfolded.node(value, Origin(patch.source, line))
+
+
+def _expect_library(report: Report) -> None:
+    try:
+        import jsonpatch  # noqa: F401, PLC0415  # few patches need it
+    except ImportError:
+        report.error(1, "", "JSON patches need the library jsonpatch", "pip install 'luksctl[edit]'")
+        report.raise_problems()
+
+
+@final
+class _Bound:
+    """Keeps operations from growing the values beyond all bounds, as copies of copies do."""
+
+    def __init__(self, value: Any) -> None:
+        self._count, self._depth = _measure(value)
+
+    def passed(self, value: Any, operation: Any) -> bool:
+        """Tell whether `value`, which came of the operation, is too large; it is only measured where it may be."""
+        if operation["op"] in {"add", "replace"}:
+            count, depth = _measure(operation["value"])
+            self._count += count
+            self._depth += depth
+        if operation["op"] in {"copy", "move"} or self._is_too_much():
+            self._count, self._depth = _measure(value)
+        return self._is_too_much()
+
+    def _is_too_much(self) -> bool:
+        return self._count > _MAX_VALUES or self._depth > MAX_DEPTH
+
+
+def _measure(value: Any) -> tuple[int, int]:
+    """Return how many values there are, and how deep; of what is endless only that it is too much."""
+    level, count, depth = [value], 0, 0
+    while level and count <= _MAX_VALUES:
+        count += len(level)
+        depth += 1
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+        level = below
+    return count, depth
 
 
 def _complaint(operation: Any) -> str | None:
@@ -50,6 +102,8 @@ def _complaint(operation: Any) -> str | None:
     missing = [field for field in needs if field not in operation]
     if missing:
         return f"{kind} needs {' and '.join(missing)}"
+    if _measure(operation.get("value"))[1] > MAX_DEPTH:
+        return _TOO_MUCH
     for field in ("path", "from"):
         pointer = operation.get(field, "")
         if field in needs and (not isinstance(pointer, str) or (pointer and not pointer.startswith("/"))):
@@ -96,141 +150,3 @@ def _identical(left: Any, right: Any) -> bool:
         pairs = zip(left, right, strict=False)
         return len(left) == len(right) and all(_identical(one, other) for one, other in pairs)
     return bool(left == right)
-
-
-@final
-class _Origin:
-    """Where new values come from."""
-
-    def __init__(self, source: str, line: int) -> None:
-        self.mark = (0, 0, line, source)
-
-
-@final
-class _Unfolded:
-    """The plain values of a tree, which jsonpatch changes in place, and the nodes that they were made of."""
-
-    def __init__(self) -> None:
-        # Kept alive here, so that no other value gets the same id.
-        self._made: list[Any] = []
-        # For each the node of the text, and the same with what it merges written out.
-        self._nodes: dict[int, tuple[Node, Mapping | Sequence]] = {}
-        self.twins: list[Node] = []
-
-    def plain(self, node: Node) -> Any:
-        """Return `node` as plain values of its own: nothing is shared, as aliases would."""
-        below = solid(node)
-        if isinstance(below, Scalar):
-            return leaf(below)
-        value: Any
-        if isinstance(below, Mapping):
-            written_out = flattened(below) if any(_is_merge_like(key) for key, _ in below.entries) else below
-            assert isinstance(written_out, Mapping)
-            value = {_text(key): self.plain(item) for key, item in written_out.entries}
-            self._nodes[id(value)] = (below, written_out)
-            if len(value) < len(written_out.entries):
-                self.twins.append(below)
-        else:
-            assert isinstance(below, Sequence)
-            value = [self.plain(item) for item in below.items]
-            self._nodes[id(value)] = (below, below)
-        self._made.append(value)
-        return value
-
-    def node(self, value: Any, origin: _Origin) -> Node:
-        """Return the tree of what became of the values: nodes that stayed are the same."""
-        there, before = self._nodes.get(id(value), (None, None))
-        made: Node
-        if isinstance(value, dict):
-            made = self._mapping(value, before, origin)
-        elif isinstance(value, list):
-            made = self._sequence(value, before, origin)
-        else:
-            return _scalar(value, origin)
-        return there if there is not None and made is before else made
-
-    def _mapping(self, value: dict[str, Any], before: Node | None, origin: _Origin) -> Node:
-        old = {_text(key): (key, item) for key, item in before.entries} if isinstance(before, Mapping) else {}
-        entries: list[tuple[Node, Node]] = []
-        for name, item in value.items():
-            if name in old:
-                key, there = old[name]
-                entries.append((key, self._in_place(there, item, origin)))
-            else:
-                entries.append((_scalar(name, origin), self.node(item, origin)))
-        if not isinstance(before, Mapping):
-            return Mapping(TAG_MAP, entries, origin.mark, flow=False).detached()
-        # A removed and added key stands at the end now, which says the same.
-        unchanged = len(entries) == len(before.entries) and all(
-            one[0] is other[0] and one[1] is other[1] for one, other in zip(entries, before.entries, strict=True)
-        )
-        return before if unchanged else before.derive(entries)
-
-    def _sequence(self, value: list[Any], before: Node | None, origin: _Origin) -> Node:
-        if not isinstance(before, Sequence):
-            items = [self.node(item, origin) for item in value]
-            return Sequence(TAG_LIST, items, origin.mark, flow=False).detached()
-        items = self._aligned(value, before, origin)
-        unchanged = len(items) == len(before.items) and all(
-            one is other for one, other in zip(items, before.items, strict=True)
-        )
-        return before if unchanged else before.derive(items)
-
-    def _aligned(self, value: list[Any], before: Sequence, origin: _Origin) -> list[Node]:
-        """Return the elements, each as the old one that it was: values of its own by identity, others as they equal."""
-        items: list[Node] = []
-        position = 0
-        for item in value:
-            index = next(
-                (place for place in range(position, len(before.items)) if self._was(before.items[place], item)), None
-            )
-            if index is None:
-                items.append(self.node(item, origin))
-            else:
-                items.append(self._in_place(before.items[index], item, origin))
-                position = index + 1
-        return items
-
-    def _was(self, there: Node, value: Any) -> bool:
-        below = solid(there)
-        if isinstance(below, Scalar):
-            return not isinstance(value, dict | list) and _alike(leaf(below), value)
-        return self._nodes.get(id(value), (None, None))[0] is below
-
-    def _in_place(self, there: Node, value: Any, origin: _Origin) -> Node:
-        """Return what `there` became, `there` itself where that is the same value."""
-        below = solid(there)
-        if isinstance(below, Scalar) and not isinstance(value, dict | list) and _alike(leaf(below), value):
-            return there
-        made = self.node(value, origin)
-        return there if made is below else made
-
-
-def _is_merge_like(key: Node) -> bool:
-    return isinstance(key, Scalar) and key.value == "<<"
-
-
-def _alike(left: Any, right: Any) -> bool:
-    return type(left) is type(right) and bool(left == right)
-
-
-def _text(key: Node) -> str:
-    below = solid(key)
-    return below.value if isinstance(below, Scalar) else ""
-
-
-def _scalar(value: Any, origin: _Origin) -> Scalar:
-    match value:
-        case Opaque():
-            return value.scalar
-        case None:
-            tag, text = TAG_NULL, "null"
-        case bool():
-            tag, text = TAG_FLAG, "true" if value else "false"
-        case int():
-            tag, text = TAG_WHOLE, str(value)
-        case float():
-            tag, text = TAG_FLOAT, repr(value)
-        case _:
-            tag, text = TAG_TEXT, str(value)
-    return Scalar(tag, text, "", origin.mark)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import keyslots, kms, resets, starts, tpm, volumes
+from tests.bench import keyslots, kms, patches, resets, starts, tpm, volumes
 from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
@@ -22,6 +22,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "verb-version": starts.version,
     "verb-validate": starts.validate,
     "status-eight": starts.status_of_eight,
+    "patch": patches.patch,
     "unlock-cheap": volumes.cheap_unlock,
     "unlock-argon2": volumes.argon2_unlock,
     "unlock-two-at-once": volumes.two_at_once,

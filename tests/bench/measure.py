@@ -53,8 +53,10 @@ def medians_ms(actions: Mapping[str, Action], rounds: int = ROUNDS) -> dict[str,
     return {name: median(durations) for name, durations in taken.items()}
 
 
-def command(arguments: Sequence[str]) -> Action:
+def command(arguments: Sequence[str], listen: Callable[[bytes], object] | None = None) -> Action:
     """Return an action that runs a program to its end; CalledProcessError with its words when it fails.
+
+    `listen` is given what it wrote to standard error.
 
     Compiled modules are kept below build/, because a developer's environment may keep Python from writing any, and a
     node has them.
@@ -63,7 +65,11 @@ def command(arguments: Sequence[str]) -> Action:
     environment["PYTHONPYCACHEPREFIX"] = COMPILED
 
     def run() -> None:
-        subprocess.run(arguments, check=True, capture_output=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            arguments, check=True, capture_output=True, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL
+        )
+        if listen is not None:
+            listen(done.stderr)
 
     return run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
@@ -135,6 +136,33 @@ def test_keys_that_json_cannot_tell_apart() -> None:
     assert (
         "cannot tell two keys" in problem('machine: {1: a, "1": b}', '[{"op": "remove", "path": "/machine"}]').message
     )
+
+
+def test_copies_of_copies_end() -> None:
+    """Each of these operations doubles the config; nobody waits for the end of a hundred."""
+    double = [{"op": "copy", "from": "/machine", "path": f"/machine/x{number}"} for number in range(100)]
+    assert "values" in problem(BASE, json.dumps(double)).message
+
+
+def test_depth_is_bounded() -> None:
+    """Of one value, and of values put into one another."""
+    deep: Any = 1
+    for _ in range(500):
+        deep = [deep]
+    assert "levels" in problem(BASE, json.dumps([{"op": "add", "path": "/machine/l", "value": deep}])).message
+    path, steps = "/machine", []
+    for _ in range(300):
+        path += "/d"
+        steps.append({"op": "add", "path": path, "value": {}})
+    assert "levels" in problem(BASE, json.dumps(steps)).message
+
+
+def test_without_the_library_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JSON patches are an extra of the package; strategic ones are not."""
+    monkeypatch.setitem(sys.modules, "jsonpatch", None)
+    found = problem(BASE, '[{"op": "remove", "path": "/machine/on"}]')
+    assert found.hint == "pip install 'luksctl[edit]'"
+    assert values(patched(BASE, "machine: {on: false}"))[0]["machine"]["on"] is False
 
 
 def test_a_large_list_of_operations() -> None:
