@@ -69,6 +69,14 @@ VERBS: Final = (
         (2, 4, 5, 9, 12),
     ),
     Verb(
+        "get",
+        Group.DAILY,
+        "get",
+        "the machine config, the volumes or the tags of META, as Talos shows its resources",
+        "nothing; reads only",
+        (2, 9, 10, 12),
+    ),
+    Verb(
         "boot",
         Group.DAILY,
         "boot",

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from luksctl.config.emit import Layout, block
 from luksctl.config.patch_load import Opaque, flattened, leaf
 from luksctl.config.tree import Mapping, Node, Scalar, Sequence, solid
 from luksctl.config.yamltext import TAG_FLAG, TAG_FLOAT, TAG_LIST, TAG_MAP, TAG_NULL, TAG_TEXT, TAG_WHOLE
 from luksctl.hints import Any, final
+
+
+def yaml_of(value: Any) -> str:
+    """Return plain values as a YAML text in block form."""
+    node = Unfolded().node(value, Origin("", 1))
+    return "".join(f"{line.text}\n" for line in block(node, 0, Layout()))
 
 
 @final
@@ -143,4 +150,4 @@ def _scalar(value: Any, origin: Origin) -> Scalar:
             tag, text = TAG_FLOAT, repr(value)
         case _:
             tag, text = TAG_TEXT, str(value)
-    return Scalar(tag, text, "", origin.mark)
+    return Scalar(tag, text, "|" if "\n" in text else "", origin.mark)
