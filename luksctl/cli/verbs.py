@@ -207,6 +207,22 @@ VERBS: Final = (
         tuple(sorted((*_FLOW, 5))),
     ),
     Verb(
+        "patch",
+        Group.CHANGES,
+        "patch",
+        "patch the machine config of this node, and apply it",
+        "as apply-config",
+        tuple(sorted((*_FLOW, 5, 7))),
+    ),
+    Verb(
+        "edit",
+        Group.CHANGES,
+        "edit",
+        "edit the machine config of this node, and apply it",
+        "as apply-config",
+        tuple(sorted((*_FLOW, 5, 7))),
+    ),
+    Verb(
         "install",
         Group.CHANGES,
         "install",

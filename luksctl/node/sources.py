@@ -25,6 +25,12 @@ HEADER_BACKUPS: Final = "header-backups"
 
 def outside_config(node: Node) -> MachineConfig | None:
     """Return the config from outside STATE, or None; ConfigError when the first one found is wrong."""
+    found = outside_text(node)
+    return None if found is None else parse_config(*found)
+
+
+def outside_text(node: Node) -> tuple[bytes, str, str] | None:
+    """Return the first config from outside STATE as it is, its name and its path; None where there is none."""
     for argument in node.system.kernel_arguments():
         if argument.startswith(KERNEL_ARGUMENT):
             path = argument.removeprefix(KERNEL_ARGUMENT)
@@ -32,14 +38,14 @@ def outside_config(node: Node) -> MachineConfig | None:
             if text is None:
                 problem = Problem("", f"the kernel argument {argument} names a file that is not there", file=path)
                 raise ConfigError((problem,))
-            return parse_config(text, f"kernel argument {path}", path)
+            return text, f"kernel argument {path}", path
     for directory in node.paths.credential_dirs:
         path = os.path.join(directory, CREDENTIAL)
         text = _read(path)
         if text is not None:
-            return parse_config(text, f"credential {CREDENTIAL}", path)
+            return text, f"credential {CREDENTIAL}", path
     text = _read(node.paths.machine_config)
-    return None if text is None else parse_config(text, node.paths.machine_config, node.paths.machine_config)
+    return None if text is None else (text, node.paths.machine_config, node.paths.machine_config)
 
 
 def state_directory(node: Node) -> str | None:
@@ -53,9 +59,15 @@ def state_directory(node: Node) -> str | None:
 
 def stored_config(directory: str) -> MachineConfig | None:
     """Return STATE's own config, or None where STATE holds none; ConfigError when it is wrong."""
+    found = stored_text(directory)
+    return None if found is None else parse_config(*found)
+
+
+def stored_text(directory: str) -> tuple[bytes, str, str] | None:
+    """Return STATE's own config as it is, its name and its path; None where STATE holds none."""
     path = os.path.join(directory, STORED_NAME)
     text = _read(path)
-    return None if text is None else parse_config(text, path, path)
+    return None if text is None else (text, path, path)
 
 
 def store_config(directory: str, config: MachineConfig) -> None:

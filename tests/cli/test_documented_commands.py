@@ -82,9 +82,12 @@ def test_inline_and_file_in_one_line(desk: Desk, here: Path) -> None:
         "talosctl apply-config -f config.yaml --config-patch @patch.yaml",
         "talosctl apply-config --file config.yaml -p @patch.yaml --insecure",
         "talosctl apply -f config.yaml",
+        "talosctl patch mc --patch @file.patch",
+        "talosctl patch machineconfig -p @patch.yaml --mode=no-reboot",
     ],
 )
 def test_configs_are_applied(desk: Desk, here: Path, line: str) -> None:
     """The command lines make sense; this node is none that could store a config."""
     assert (here / "config.yaml").exists()
-    assert _run(desk, line) not in {0, 1, 2, 64}
+    desk.write_config(FILES["config.yaml"] + "---\n" + FILES["one.yaml"])
+    assert _run(desk, line) not in {0, 1, 64}

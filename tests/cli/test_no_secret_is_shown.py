@@ -85,6 +85,7 @@ FLOW = (
     ("get", "volumestatus"),
     ("get", "vs", "-o", "yaml"),
     ("get", "meta"),
+    ("patch", "mc", "-p", "machine: {type: worker}"),
     ("check",),
     ("doctor",),
     ("doctor", "--check"),
