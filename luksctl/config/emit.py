@@ -123,8 +123,14 @@ def _literal_header(scalar: Scalar) -> str | None:
     return "|" if ends else "|-"
 
 
+def _flow_key(key: Node, *, json: bool) -> str:
+    return "<<" if is_merge(key) else inline(key, flow=True, json=json)
+
+
 def _block_key(key: Node) -> str:
     """Return a key without the quotes that JSON asks for and a block does not."""
+    if is_merge(key):
+        return "<<"
     scalar = solid(key)
     if isinstance(scalar, Scalar) and scalar.tag == TAG_TEXT and scalar.style == '"' and scalar.value != "<<":
         scalar = Scalar(TAG_TEXT, scalar.value, "", (scalar.start, scalar.end, scalar.line, scalar.source))
@@ -146,8 +152,6 @@ def _scalar(scalar: Scalar, *, flow: bool, json: bool) -> str:
 
 def _text(scalar: Scalar, *, flow: bool, json: bool) -> str:
     value = scalar.value
-    if is_merge(scalar):
-        return value
     means_text = tag_of(value) == TAG_TEXT and not _OTHERWISE.fullmatch(value)
     if not json and not scalar.style and means_text and not _NOT_FIRST.match(value):
         plain = _PLAIN.fullmatch(value) or (not flow and _PLAIN_IN_BLOCKS.fullmatch(value) and _is_printable(value))

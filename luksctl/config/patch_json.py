@@ -131,7 +131,8 @@ def _applied(value: Any, operation: Any) -> tuple[Any, str | None]:
             found = JsonPointer(operation["path"]).resolve(value)
             return value, None if _identical(found, operation["value"]) else "the test failed: another value is there"
         if operation["op"] == "move" and f"{operation['path']}/".startswith(f"{operation['from']}/"):
-            # Into itself is an error; onto itself, nothing.
+            # Into itself is an error; onto itself nothing, if only it is there to be taken away.
+            Operations([{"op": "remove", "path": operation["from"]}]).apply(value)
             return value, None if operation["path"] == operation["from"] else "a value cannot move into itself"
         return Operations([operation]).apply(value, in_place=True), None
     except JsonPatchTestFailed:

@@ -8,7 +8,7 @@ from collections.abc import Sequence as List
 from luksctl.config.edits import Edit, Editor
 from luksctl.config.emit import Layout
 from luksctl.config.report import Report
-from luksctl.config.tree import Document, Mapping, Node, Scalar, Sequence, grow, is_null, solid
+from luksctl.config.tree import Document, Mapping, Node, Scalar, Sequence, grow, is_merge, is_null, solid
 from luksctl.value import field, frozen
 
 
@@ -116,10 +116,14 @@ def _equal(left: Node, right: Node) -> bool:
                 return False
             continue
         below, others = _below(one), _below(other)
-        if len(below) != len(others):
+        if len(below) != len(others) or _merges(one) != _merges(other):
             return False
         pending += zip(below, others, strict=True)
     return True
+
+
+def _merges(node: Node) -> list[bool]:
+    return [is_merge(key) for key, _ in node.entries] if isinstance(node, Mapping) else []
 
 
 def _below(node: Node) -> list[Node]:

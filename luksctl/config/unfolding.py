@@ -150,4 +150,6 @@ def _scalar(value: Any, origin: Origin) -> Scalar:
             tag, text = TAG_FLOAT, repr(value)
         case _:
             tag, text = TAG_TEXT, str(value)
-    return Scalar(tag, text, "|" if "\n" in text else "", origin.mark)
+    # A plain << would be a merge key, and a text never is.
+    style = "|" if "\n" in text else '"' if text == "<<" else ""
+    return Scalar(tag, text, style, origin.mark)

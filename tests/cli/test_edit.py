@@ -11,6 +11,7 @@ import pytest
 from luksctl.devices.editor import editor_of
 from luksctl.model.config import STATE
 from tests.cli.running_node import CONFIG, RunningNode, running_node
+from tests.house.tree import ROOT
 
 
 @pytest.fixture
@@ -208,6 +209,28 @@ def test_a_patch_is_applied(node: RunningNode, tmp_path: Path) -> None:
     assert "sysctls" in node.stored
     state = node.bench.node.ports.meta.load().state_encryption
     assert state is not None
+
+
+def test_everything_is_carried_from_the_file_to_the_node_and_back(node: RunningNode, tmp_path: Path) -> None:
+    """A config of a whole node is applied with a patch, patched again, and got: what no patch names is as it was."""
+    carried = (ROOT / "tests" / "cli" / "carried.yaml").read_text(encoding="utf-8")
+    own = (
+        carried.replace("  systemDiskEncryption:\n", "  carriedEncryption:\n")
+        + "---\n"
+        + CONFIG.partition("---\nmachine")[0]
+    )
+    file = tmp_path / "given.yaml"
+    for path in (file, node.bench.state / "config.yaml"):
+        path.write_text(own, encoding="utf-8")
+    assert node.run("apply-config", "-f", str(file), "-p", "machine: {kernel: {modules: [{name: nvme}]}}").code == 0
+    assert node.run("patch", "mc", "-p", "machine: {sysctls: {a: '1'}}").code == 0
+    got = node.run("get", "machineconfig", "--show-secrets").out
+    assert got == node.stored
+    added = [line for line in got.splitlines() if line not in own.splitlines()]
+    assert added == ["      - name: nvme", "    a: '1'"]
+    back = "machine: {sysctls: {a: {$patch: delete}}, kernel: {modules: [{name: nvme, $patch: delete}]}}"
+    assert node.run("patch", "mc", "-p", back).code == 0
+    assert node.stored == own
 
 
 def test_a_patch_without_an_effect_is_not_applied(node: RunningNode) -> None:

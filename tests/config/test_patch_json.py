@@ -138,6 +138,24 @@ def test_keys_that_json_cannot_tell_apart() -> None:
     )
 
 
+def test_a_text_is_no_merge_key() -> None:
+    """What merges in YAML is a key like any other in JSON, and a value, too."""
+    after = _after(
+        {"op": "add", "path": "/machine/<<", "value": {"x": "<<"}}, {"op": "add", "path": "/machine/y", "value": "<<"}
+    )
+    assert after["<<"] == {"x": "<<"}
+    assert after["y"] == "<<"
+    assert "x" not in after
+
+
+def test_a_move_onto_itself() -> None:
+    """It is nothing, if there is something to move."""
+    assert _after({"op": "move", "from": "/machine/l", "path": "/machine/l"})["l"] == ["a", "b"]
+    for path in ("/machine/l/-", "/machine/none"):
+        found = problem(BASE, json.dumps([{"op": "move", "from": path, "path": path}]))
+        assert "no such place" in found.message
+
+
 def test_copies_of_copies_end() -> None:
     """Each of these operations doubles the config; nobody waits for the end of a hundred."""
     double = [{"op": "copy", "from": "/machine", "path": f"/machine/x{number}"} for number in range(100)]

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from luksctl.config.patch_load import PatchText
 from luksctl.config.patching import Patched, apply_patches
-from luksctl.errors import ConfigError
+from luksctl.errors import ConfigError, Problem
 from tests.config.patches import values
+from tests.config.test_yaml_text import TEXTS as TEXTS_OF_ANY_KIND
 from tests.config.yaml_writing import KEYS, SCALARS, TEXTS, Writer, trees
 
 INTERFACES = st.lists(
@@ -167,6 +168,18 @@ def test_a_merge_keeps_comments(
     assert places == sorted(places)
 
 
+@given(TEXTS_OF_ANY_KIND, TEXTS_OF_ANY_KIND | st.sampled_from([b"machine: {a: 1}", b"- {op: remove, path: /a}"]))
+@settings(deadline=None, max_examples=200)
+def test_any_bytes_end_in_a_config_or_in_problems(base: bytes, patch: bytes) -> None:
+    """Whatever is given, nothing but ConfigError is raised, and what comes out is a text that can be read."""
+    problems: tuple[Problem, ...] = ()
+    try:
+        apply_patches(base, "x", [PatchText(patch, "patch")]).config()
+    except ConfigError as error:
+        problems = error.problems
+    assert all(problem.file in {"x", "patch"} and problem.message for problem in problems)
+
+
 @given(texts())
 @settings(deadline=None)
 def test_without_a_change_no_byte_changes(base: tuple[str, list[dict[str, Any]], list[str]]) -> None:
@@ -211,7 +224,7 @@ def _pointers(value: Any, prefix: str = "") -> list[str]:
 
 
 @given(st.data(), NETWORKS)
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 def test_json_operations_do_what_they_say(data: st.DataObject, machine: dict[str, Any]) -> None:
     """The result has the values that the library gives for plain ones, or both refuse."""
     from jsonpatch import JsonPatch, JsonPatchException  # noqa: PLC0415

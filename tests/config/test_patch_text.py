@@ -115,6 +115,13 @@ def test_what_is_merged_in_can_be_deleted() -> None:
     assert "third: *x" in after
 
 
+def test_merge_keys_stay_what_they_are() -> None:
+    """Written out or not, a plain << merges, and one in quotes does not."""
+    base = 'machine:\n  a: &x {k: 1}\n  b: {<<: *x}\n  c: {"<<": 1}\n'
+    after = patched(base, "machine: {a: {k: 2}, c: {d: 1}}")
+    assert values(after)[0]["machine"] == {"a": {"k": 2}, "b": {"k": 1}, "c": {"<<": 1, "d": 1}}
+
+
 def test_an_anchor_that_goes_leaves_its_values_behind() -> None:
     """Deleting the first of several places that share a value leaves the others whole."""
     after = patched(SHARED, "machine: {}\nshared: {$patch: delete}")
