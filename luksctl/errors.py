@@ -11,7 +11,8 @@
     ├── Locked                   4   the volume exists and no configured key opens it
     ├── Degraded                 5   the node runs, but a volume or key is not as configured
     ├── ProviderUnavailable      6   a key could not be made or recovered for now; retrying may help
-    │   └── TpmUnavailable           the TPM is absent, busy, slow or locked; says which
+    │   ├── TpmUnavailable           the TPM is absent, busy, slow or locked; says which
+    │   └── KmsUnavailable           the KMS is not reached, not trusted, or does not answer as it should; says which
     ├── NeedsReboot              7   done as far as possible; the rest happens at the next boot
     ├── NotConverged             8   applied everything, yet the state still differs from the config
     ├── DeviceError              9   a device, partition, filesystem or program failed
@@ -26,7 +27,8 @@
     ├── Maintenance             12   the node has no config; waiting for apply-config --insecure
     ├── SealError               13   a public or private key, or what was sealed with it, cannot be used
     ├── KeyRejected              -   provider seam: "this key is not mine" (try the next key; never reaches main)
-    │   └── TpmRejected          -   the TPM does not give the key out, and says why
+    │   ├── TpmRejected          -   the TPM does not give the key out, and says why
+    │   └── KmsRejected          -   no KMS will ever give this key to this node, as things are; says why
     └── TokenInvalid             -   provider seam: the slot's token is not usable by this provider
 
 Messages are for the person on call: volume, slot, operation and cause, then `hint`, the next command to type.
@@ -240,6 +242,41 @@ class TpmUnavailable(ProviderUnavailable):
         return {**super().fields(), "reason": self.reason.value}
 
 
+class KmsReason(StrEnum):
+    """Why a KMS gave no key; the last four are of KmsRejected. The values are what --json shows."""
+
+    NETWORK_LATER = "networkLater"  # nothing was asked: this stage of the boot has no network
+    UNREACHABLE = "unreachable"
+    SLOW = "slow"
+    NOT_ALLOWED = "notAllowed"
+    UNKNOWN_CA = "unknownCA"
+    WRONG_NAME = "wrongName"
+    EXPIRED = "certificateExpired"
+    NOT_YET_VALID = "certificateNotYetValid"
+    CLOCK = "clockWrong"
+    NO_TLS = "noTLS"
+    TLS = "tlsFailed"
+    NO_FILE = "fileMissing"
+    WRONG_ANSWER = "wrongAnswer"
+    FAILED = "failed"
+    NO_LIBRARY = "noLibrary"
+    NO_UUID = "noNodeUUID"
+    PLAINTEXT = "plaintextRefused"
+    CANNOT_UNSEAL = "cannotUnseal"
+
+
+class KmsUnavailable(ProviderUnavailable):
+    """The KMS is not reached, not trusted, does not know the node, or gives a wrong answer; `reason` says which."""
+
+    def __init__(self, cause: str, *, reason: KmsReason = KmsReason.FAILED, hint: str | None = None) -> None:
+        super().__init__(cause, hint=hint)
+        self.reason = reason
+
+    def fields(self) -> dict[str, object]:
+        """Return the error and the reason as plain values."""
+        return {**super().fields(), "reason": self.reason.value}
+
+
 class NeedsReboot(LuksctlError):
     """Done as far as possible; the rest happens at the next boot."""
 
@@ -346,6 +383,14 @@ class TpmRejected(KeyRejected):
         """Return the error, the reason and the PCRs as plain values."""
         listed = [{"pcr": change.pcr, "was": change.was, "now": change.now} for change in self.pcrs]
         return {**super().fields(), "reason": self.reason.value, "pcrs": listed}
+
+
+class KmsRejected(KeyRejected):
+    """No KMS gives the key to this node as things are, or the node will not ask it; `reason` says why."""
+
+    def __init__(self, cause: str, *, reason: KmsReason = KmsReason.FAILED, hint: str | None = None) -> None:
+        super().__init__(cause, hint=hint)
+        self.reason = reason
 
 
 class TokenInvalid(LuksctlError):

@@ -24,6 +24,7 @@ from luksctl.model.config import (
     ConfiguredKey,
     EncryptionPolicy,
     KeyKind,
+    KmsPolicy,
     Settings,
     VolumeEncryption,
 )
@@ -44,8 +45,10 @@ if TYPE_CHECKING:
     from luksctl.devices.reset_host import ResetHost
     from luksctl.devices.unit_host import UnitHost
     from luksctl.devices.wipe_host import WipeHost
+    from luksctl.model.meta import KeptAccess
     from luksctl.node.finding import Surroundings
     from luksctl.node.salt import StateSalt
+    from luksctl.providers.kms_run import KmsRun
     from luksctl.providers.node_id import NodeIdProvider
     from luksctl.providers.tpm_run import TpmRun
 
@@ -124,6 +127,10 @@ class LocatedMeta:
         """Let META say nothing but `record`."""
         self.store().start_over(record)
 
+    def write_kms_access(self, kept: KeptAccess | None) -> None:
+        """Write tag 0xE1, or delete it."""
+        self.store().write_kms_access(kept)
+
     def store(self) -> AdvStore:
         """Return the store of the META that is there now; MetaError or AmbiguousDevice where there is not one."""
         location = self._settings.volume(META).location
@@ -167,11 +174,13 @@ class Providers:
         node_id: Callable[[], NodeIdProvider],
         salts: Callable[[], StateSalt],
         tpm: Callable[[], TpmRun],
+        kms: Callable[[KmsPolicy], KeyProvider],
         policy: Callable[[], EncryptionPolicy],
     ) -> None:
         self._node_id = node_id
         self._salts = salts
         self._tpm = tpm
+        self._kms = kms
         self._policy = policy
 
     def provider(self, key: ConfiguredKey) -> KeyProvider:
@@ -181,6 +190,8 @@ class Providers:
             providers[KeyKind.NODE_ID] = self._node_id()
         elif key.kind is KeyKind.TPM:
             providers[KeyKind.TPM] = self._tpm().provider(self._policy().tpm)
+        elif key.kind is KeyKind.KMS:
+            providers[KeyKind.KMS] = self._kms(self._policy().kms)
         return Registry(providers, self._salts)(key)
 
     def vouching(self, key: ConfiguredKey, token: str | None) -> Vouching:
@@ -192,11 +203,11 @@ class Providers:
         return self._tpm().deviation(self._policy().tpm, key, token) if key.kind is KeyKind.TPM else None
 
     def by_policy(self, ports: Ports, policy: EncryptionPolicy) -> Ports:
-        """Return `ports` with keys by `policy` instead; the TPM is one and the same.
+        """Return `ports` with keys by `policy` instead; the TPM is one and the same, and so are connections to a KMS.
 
         Whoever was put in the place of these providers stays there.
         """
-        other = Providers(self._node_id, self._salts, self._tpm, lambda: policy)
+        other = Providers(self._node_id, self._salts, self._tpm, self._kms, lambda: policy)
         return replace(
             ports,
             provider=other.provider if ports.provider == self.provider else ports.provider,
@@ -216,8 +227,10 @@ def build_node(
     announce: Callable[[Done], None],
     paths: Paths | None = None,
     tell: Callable[[str], None] = _silent,
+    *,
+    network: bool = True,
 ) -> Node:
-    """Join everything a flow needs on this machine."""
+    """Join everything a flow needs on this machine; without `network` no KMS is asked, and what misses one is noted."""
     where = paths or machine_paths()
     os.makedirs(where.run_dir, mode=0o755, exist_ok=True)
     tree = BlockTree()
@@ -228,8 +241,13 @@ def build_node(
     bounds = KdfBounds(memory=partial(_kdf_memory, system, where))
     node: Node
     # The salt of keys that are locked to STATE is read when one is asked for, and by then there is a node.
+    tpm, kms, missed = cache(lambda: _tpm_run(node)), cache(lambda: _kms_run(node, meta)), set[str]()
     providers = Providers(
-        node_id, lambda: _state_salt(node), cache(lambda: _tpm_run(node)), lambda: _ruling_policy(node)
+        node_id,
+        lambda: _state_salt(node),
+        tpm,
+        (lambda policy: kms().provider(policy)) if network else (lambda _: _kms_later(missed)),
+        lambda: _ruling_policy(node),
     )
     headers = LuksHeaders(medium.read, bounds, lambda device: _keep_header(node, device))
     ports = Ports(
@@ -242,7 +260,8 @@ def build_node(
         lambda volume, sealing: _remember(node, volume, sealing),
         providers.by_policy,
     )
-    node = Node(settings, ports, system, where, announce, partial(_note_machine, meta, node_id), tell)
+    note_machine = partial(_note_machine, meta, node_id)
+    node = Node(settings, ports, system, where, announce, note_machine, tell, lambda: bool(missed))
     return node
 
 
@@ -349,7 +368,7 @@ def _ruling_policy(node: Node) -> EncryptionPolicy:
     from luksctl.node.config_view import config_view  # noqa: PLC0415  # whoever has a config at hand goes by that
 
     ruling = config_view(node).ruling
-    return EncryptionPolicy() if ruling is None else ruling.policy
+    return EncryptionPolicy(kms=KmsPolicy(from_meta=True)) if ruling is None else ruling.policy
 
 
 def _remember(node: Node, volume: str, sealing: tuple[Sealing, ...]) -> None:
@@ -364,6 +383,18 @@ def _tpm_run(node: Node) -> TpmRun:
     from luksctl.providers.tpm_run import TpmRun  # noqa: PLC0415  # as above
 
     return TpmRun(node.tell, sealed_pcrs=StateSealedPcrs(lambda: state_directory(node), node.tell))
+
+
+def _kms_run(node: Node, meta: LocatedMeta) -> KmsRun:
+    from luksctl.node.kms_reach import kms_run  # noqa: PLC0415  # as a node without nodeID keys
+
+    return kms_run(node, meta.latest)
+
+
+def _kms_later(missed: set[str]) -> KeyProvider:
+    from luksctl.providers.kms_later import KmsLater  # noqa: PLC0415  # as above
+
+    return KmsLater(missed.add)
 
 
 def _note_machine(meta: LocatedMeta, node_id: Callable[[], NodeIdProvider]) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 from luksctl.devices.disks import SystemDisks
-from luksctl.errors import ProviderUnavailable, TpmRejected
+from luksctl.errors import KmsReason, KmsRejected, KmsUnavailable, ProviderUnavailable, TpmRejected
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import (
     CHEAPEST_KDF,
@@ -18,6 +18,7 @@ from luksctl.model.config import (
     ConfiguredKey,
     EncryptionPolicy,
     KdfCost,
+    KmsKey,
     Settings,
     StaticKey,
     TpmKey,
@@ -31,6 +32,7 @@ from luksctl.model.ports import HeaderFormat, KeyProvider
 from luksctl.model.probe import Device
 from luksctl.model.sealing import Vouching
 from luksctl.node.node import Node, Paths
+from luksctl.providers.kms_token import write_token
 from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
@@ -150,6 +152,23 @@ def test_a_tpm_key_goes_by_the_policy_at_hand(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(TpmRejected, match="/from/elsewhere"):
             back.provider(key).make(EPHEMERAL, key)
     assert ports.vouching(ConfiguredKey(1, StaticKey(Secret.take(b"pw"))), None) == Vouching()
+
+
+def test_before_there_is_a_network_no_kms_is_asked(tmp_path: Path) -> None:
+    """And the node knows that something was left to do; with a network it is asked."""
+    key = ConfiguredKey(0, KmsKey("https://127.0.0.1:1"))
+    paths = Paths(str(tmp_path / "run"), str(tmp_path / "machine.yaml"), (), str(tmp_path / "expected.json"))
+    early, late = (build_node(Settings(), lambda _: None, paths, network=network) for network in (False, True))
+    assert not early.left_for_network()
+    with pytest.raises(KmsUnavailable) as caught:
+        early.ports.provider(key).make(STATE, key)
+    assert caught.value.reason is KmsReason.NETWORK_LATER
+    assert early.left_for_network()
+    assert early.ports.under(EncryptionPolicy()).provider(key).explain_rejection(STATE, key) is None
+    with pytest.raises((KmsUnavailable, KmsRejected)) as asked:
+        next(late.ports.provider(key).recover(STATE, key, write_token(b"sealed")))
+    assert KmsReason.NETWORK_LATER.value not in str(asked.value.fields())
+    assert not late.left_for_network()
 
 
 def test_a_provider_in_the_place_of_ours_stays_under_any_policy(tmp_path: Path) -> None:

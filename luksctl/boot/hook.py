@@ -1,5 +1,7 @@
 """The boot hook: `luksctl-boot VOLUME` opens one volume and exits, `luksctl-boot --retry VOLUME` tries until it opens.
 
+Neither asks a KMS: there may be no network yet. `luksctl-boot --network VOLUME` does, and tries until it opens as well.
+
 Its own entry, because it must start fast and depend on little: no argument parser, no tables, one line per step on
 standard error with the journal's priority prefix. Exit codes are those of docs/errors.md.
 """
@@ -35,6 +37,8 @@ def run(arguments: list[str] | None = None) -> int:
         return _failed(LuksctlError(_bug(error), hint="please report it; luksctl boot VOLUME --debug says more"))
     for note in report.notes:
         _say(_WARNING, f"{report.volume}: {note}")
+    if report.exit_code:
+        return 0  # handed over, and told by then
     by = f", opened {report.opened_by}" if report.opened_by else ""
     _say(_NOTICE, f"{report.volume} is {report.state} ({report.device}){by}")
     _tell_systemd()
@@ -73,12 +77,16 @@ def _run(words: list[str]) -> Report:
         case ["--retry", volume] if volume in (STATE, EPHEMERAL):
             from luksctl.node.retry import retry  # noqa: PLC0415  # the start of the other case is timed
 
-            return retry(build_node(read_settings(), announce, tell=_tell), volume)
+            return retry(build_node(read_settings(), announce, tell=_tell, network=False), volume)
+        case ["--network", volume] if volume in (STATE, EPHEMERAL):
+            from luksctl.node.network import with_network  # noqa: PLC0415  # as above
+
+            return with_network(build_node(read_settings(), announce, tell=_tell), volume)
         case [volume] if volume in (STATE, EPHEMERAL):
-            node = build_node(read_settings(), announce, tell=_tell)
+            node = build_node(read_settings(), announce, tell=_tell, network=False)
             return open_volume(node, volume, boot_deadline(node), booting=True)
         case _:
-            raise UsageError(f"usage: luksctl-boot [--retry] {STATE}|{EPHEMERAL}")
+            raise UsageError(f"usage: luksctl-boot [--retry | --network] {STATE}|{EPHEMERAL}")
 
 
 def announce(done: Done) -> None:

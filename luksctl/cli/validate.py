@@ -7,6 +7,7 @@ from argparse import Namespace
 from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
 from luksctl.cli.sources import read_config
+from luksctl.config.placement import expect_bootable
 from luksctl.model.config import VolumeEncryption
 
 
@@ -18,6 +19,7 @@ def configure(parser: Parser) -> None:
 def run(arguments: Namespace, context: Context) -> int:
     """Check the file; warnings go to standard error."""
     config = read_config(arguments.file)
+    expect_bootable(config, context.settings)
     console = context.console
     for warning in config.warnings:
         console.note(f"{config.source}: warning: {warning}")

@@ -6,9 +6,10 @@ from luksctl.config.cautions import note_cautions
 from luksctl.config.policy import KIND as POLICY_KIND
 from luksctl.config.policy import read_policy
 from luksctl.config.report import Report
-from luksctl.config.split import VOLUME_KINDS, Document, split
+from luksctl.config.split import ROOTS_KIND, VOLUME_KINDS, Document, split
 from luksctl.config.volumes import Wish, read_machine, read_volume_document
-from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConfig
+from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, KeyKind, MachineConfig
+from luksctl.value import replace
 
 
 def parse_machine_config(text: bytes, source: str) -> MachineConfig:
@@ -26,11 +27,16 @@ def parse_machine_config(text: bytes, source: str) -> MachineConfig:
             policy = read_policy(document.block)
         else:
             wishes += _wishes(document)
-    if not report.failed and all(document.kind is None for document in documents):
+    if not report.failed and all(document.kind in (None, ROOTS_KIND) for document in documents):
         report.error(1, "", "no machine configuration, volume or EncryptionPolicy document in this text")
     _refuse_conflicts(wishes, report)
-    report.raise_problems()
     wanted = {wish.volume: wish.encryption for wish in wishes}
+    if any(key.kind is KeyKind.KMS for encryption in wanted.values() for key in encryption.keys):
+        # Not at the top: few need it, and the start of a boot is timed.
+        from luksctl.config.kms_reach import read_reach  # noqa: PLC0415
+
+        policy = replace(policy, kms=read_reach(documents, policy.kms, wanted, report))
+    report.raise_problems()
     note_cautions(wanted, policy, report)
     return MachineConfig(
         text=text,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from luksctl.config.block import Block
 from luksctl.config.endpoint import endpoint_problem
 from luksctl.config.forms import ONLY_IN_VOLUME_CONFIG, Form
+from luksctl.config.nodes import join
 from luksctl.hints import Final
 from luksctl.model.config import (
     MAX_SLOT,
@@ -152,6 +153,7 @@ def _read_kms(block: Block) -> KmsKey | None:
     if problem is not None:
         block.error("endpoint", problem, "write https://HOST:PORT, or grpc://HOST:PORT without TLS")
         return None
+    block.report.note_endpoint(block.line_of("endpoint"), join(block.path, "endpoint"), endpoint)
     return KmsKey(endpoint)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from luksctl.config.block import Block
-from luksctl.config.spelling import did_you_mean
+from luksctl.config.spelling import did_you_mean, path_problem
 from luksctl.hints import Final, TypeVar
 from luksctl.model.config import (
     CHEAPEST_KDF,
@@ -17,6 +17,7 @@ from luksctl.model.config import (
     Filesystem,
     FormatRequires,
     KdfCost,
+    KmsPolicy,
     PatchKeys,
     Reseal,
     TpmPolicy,
@@ -38,6 +39,7 @@ FIELDS: Final = (
     "headerBackup",
     "tpm",
     "patchKeys",
+    "kms",
 )
 
 # No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
@@ -76,6 +78,7 @@ def read_policy(block: Block) -> EncryptionPolicy:
         unfingerprinted=_read_unfingerprinted(block.block("fingerprints")),
         tpm=_read_tpm(block.block("tpm")),
         patch_keys=_choice(block, "patchKeys", PatchKeys) or default.patch_keys,
+        kms=_read_kms(block),
     )
 
 
@@ -181,8 +184,8 @@ def _read_tpm(block: Block | None) -> TpmPolicy:
         return default
     block.refuse_unknown(("reseal", "literalPCRs", "publicKeys", "signatures"))
     literal = block.flag("literalPCRs")
-    public_keys = block.texts("publicKeys", _path_problem) or ()
-    signatures = block.texts("signatures", _path_problem) or ()
+    public_keys = block.texts("publicKeys", path_problem) or ()
+    signatures = block.texts("signatures", path_problem) or ()
     if literal and (public_keys or signatures):
         block.error(
             "literalPCRs",
@@ -197,5 +200,10 @@ def _read_tpm(block: Block | None) -> TpmPolicy:
     )
 
 
-def _path_problem(path: str) -> tuple[str, str | None] | None:
-    return None if path.startswith("/") else (f"{path!r} is not a path from the root", "write /etc/systemd/FILE")
+def _read_kms(block: Block) -> KmsPolicy:
+    if not block.given("kms"):
+        return KmsPolicy()
+    # Not at the top: few have it, and the start of a boot is timed.
+    from luksctl.config.policy_kms import read_kms_policy  # noqa: PLC0415
+
+    return read_kms_policy(block.block("kms"))

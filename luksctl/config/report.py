@@ -14,6 +14,7 @@ class Report:
         self.source = source
         self._problems: list[Problem] = []
         self._warnings: list[str] = []
+        self._endpoints: list[tuple[int, str, str]] = []
 
     def error(self, line: int, path: str, message: str, hint: str | None = None) -> None:
         """Note what is wrong at the 1-based `line` and YAML `path`."""
@@ -23,6 +24,15 @@ class Report:
         """Note something that is allowed but should be known; said once, however often it is noted."""
         if text not in self._warnings:
             self._warnings.append(text)
+
+    def note_endpoint(self, line: int, path: str, endpoint: str) -> None:
+        """Remember an endpoint and its place: whether it may be in plain text, the policy says further down."""
+        self._endpoints.append((line, path, endpoint))
+
+    @property
+    def endpoints(self) -> tuple[tuple[int, str, str], ...]:
+        """Return line, path and text of every endpoint."""
+        return tuple(self._endpoints)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -43,3 +43,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str | None:
     """Return the hint for a misspelled `word`, or None."""
     choice = nearest(word, known)
     return None if choice is None else f"did you mean {choice}?"
+
+
+def path_problem(path: str) -> tuple[str, str | None] | None:
+    """Return what is wrong with a path that has to begin at the root, and a hint; None where nothing is."""
+    return None if path.startswith("/") else (f"{path!r} is not a path from the root", "write /etc/systemd/FILE")

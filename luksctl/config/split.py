@@ -17,7 +17,11 @@ TALOS_API_VERSION: Final = "v1alpha1"
 # The machine configuration proper has neither apiVersion nor kind; Talos knows it by one of these.
 MACHINE_KEYS: Final = ("machine", "cluster", "debug", "persist")
 VOLUME_KINDS: Final = ("VolumeConfig", "UserVolumeConfig", "RawVolumeConfig", "SwapVolumeConfig")
-_API_VERSION_OF: Final = {**dict.fromkeys(VOLUME_KINDS, TALOS_API_VERSION), policy.KIND: policy.API_VERSION}
+ROOTS_KIND: Final = "TrustedRootsConfig"
+_API_VERSION_OF: Final = {
+    **dict.fromkeys((*VOLUME_KINDS, ROOTS_KIND), TALOS_API_VERSION),
+    policy.KIND: policy.API_VERSION,
+}
 
 
 @frozen

@@ -38,6 +38,20 @@ class RunningSystem:
         """Start a unit and wait for it; DeviceError with systemd's words when it fails."""
         _systemctl("start", unit)
 
+    def start_soon(self, unit: str) -> None:
+        """Have systemd start a unit, without waiting for it; DeviceError where it does not know it."""
+        _systemctl("start", "--no-block", unit)
+
+    def start_dependants(self, unit: str) -> tuple[str, ...]:
+        """Start what this boot wants, what needs `unit` and is not running; return the names."""
+        # Not at the top: few boots have any.
+        from luksctl.devices.unit_states import dependants  # noqa: PLC0415
+
+        found = dependants(unit)
+        if found:
+            _systemctl("start", "--no-block", "--", *found)
+        return found
+
     def stop_unit(self, unit: str) -> None:
         """Stop a unit and wait for it; DeviceError with systemd's words when it fails."""
         _systemctl("stop", unit)

@@ -6,6 +6,7 @@ from luksctl.errors import MetaError
 from luksctl.meta import record, state_encryption
 from luksctl.meta.image import Image
 from luksctl.model.meta import (
+    TAG_KMS_ACCESS,
     TAG_LUKSCTL,
     TAG_STATE_ENCRYPTION,
     TAG_UUID_OVERRIDE,
@@ -33,6 +34,14 @@ def facts_of(image: Image) -> MetaFacts:
             encryption = state_encryption.decode(tags[TAG_STATE_ENCRYPTION])
         except MetaError as error:
             tag9_problem = error.cause
+    access, access_problem = None, None
+    if TAG_KMS_ACCESS in tags:
+        from luksctl.meta import kms_access  # noqa: PLC0415  # few nodes have it, and a boot's start is timed
+
+        try:
+            access = kms_access.decode(tags[TAG_KMS_ACCESS])
+        except MetaError as error:
+            access_problem = error.cause
     # Talos takes the override as it stands, whatever its bytes are; surrogateescape gives the same bytes back.
     override = tags.get(TAG_UUID_OVERRIDE, b"").decode("utf-8", "surrogateescape")
     return MetaFacts(
@@ -43,4 +52,6 @@ def facts_of(image: Image) -> MetaFacts:
         uuid_override=override or None,
         record=known,
         problem=problem,
+        kms_access=access,
+        kms_access_problem=access_problem,
     )

@@ -19,7 +19,15 @@ from luksctl.meta.facts import facts_of
 from luksctl.meta.image import REGIONS, REST_OFFSET, UNUSED_REGION, Image, Region, Write, read_image, starting_over
 from luksctl.meta.medium import Medium, create_image
 from luksctl.model.config import META_SIZE_BYTES, VolumeEncryption
-from luksctl.model.meta import TAG_LUKSCTL, TAG_STATE_ENCRYPTION, MetaFacts, MetaState, NodeRecord
+from luksctl.model.meta import (
+    TAG_KMS_ACCESS,
+    TAG_LUKSCTL,
+    TAG_STATE_ENCRYPTION,
+    KeptAccess,
+    MetaFacts,
+    MetaState,
+    NodeRecord,
+)
 from luksctl.secret import wipe
 
 _LOCK_TIMEOUT_S: Final = 10.0
@@ -78,11 +86,16 @@ class AdvStore:
                 self._apply(image, image.setting(TAG_LUKSCTL, record.encode(after, before.unknown_fields)))
 
     def write_state_encryption(self, encryption: VolumeEncryption | None) -> None:
-        """Write tag 9 in the modern form, or delete it. Cut: the old list of keys or the new one."""
-        with self._changing("write tag 0x09") as image:
-            if encryption is None:
+        """Write tag 9 in the modern form, or delete it, and how its KMS is reached with it.
+
+        Cut: the old list of keys or the new one; perhaps no list, and yet how a KMS was reached.
+        """
+        if encryption is None:
+            with self._changing("delete tag 0x09") as image:
                 self._apply(image, image.deleting(TAG_STATE_ENCRYPTION))
-                return
+            self.write_kms_access(None)
+            return
+        with self._changing("write tag 0x09") as image:
             # Not at the top: a boot that finds all in order neither locks nor writes META, and its start is timed.
             from luksctl.meta import state_encryption_text  # noqa: PLC0415
 
@@ -107,6 +120,20 @@ class AdvStore:
             finally:
                 image.wipe()
             self._write(writes)
+
+    def write_kms_access(self, kept: KeptAccess | None) -> None:
+        """Write tag 0xE1, or delete it. Cut: what it was before or the new one."""
+        with self._changing(f"write tag 0x{TAG_KMS_ACCESS:02x}") as image:
+            if kept is None:
+                self._apply(image, image.deleting(TAG_KMS_ACCESS))
+                return
+            from luksctl.meta import kms_access  # noqa: PLC0415  # as above
+
+            value = bytearray(kms_access.encode(kept))
+            try:
+                self._apply(image, image.setting(TAG_KMS_ACCESS, value))
+            finally:
+                wipe(value)
 
     # ---- tags -----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import json
 from luksctl.errors import UsageError
 from luksctl.hints import Final
 from luksctl.meta.adv import FIRST_TAG, LAST_TAG
-from luksctl.model.meta import TAG_LUKSCTL, TAG_STATE_ENCRYPTION, TAG_UUID_OVERRIDE
+from luksctl.model.meta import TAG_KMS_ACCESS, TAG_LUKSCTL, TAG_STATE_ENCRYPTION, TAG_UUID_OVERRIDE
 
 _RESERVED: Final = "reserved by Talos"
 # pkg/machinery/meta/constants.go of Talos, and our own.
@@ -29,6 +29,7 @@ TAG_NAMES: Final = {
     0x10: "unique machine token",
     0x11: "disk image bootloader kind",
     TAG_LUKSCTL: "luksctl node record",
+    TAG_KMS_ACCESS: "how luksctl reaches the KMS of STATE",
 }
 # Values that are text and no secret; of every other tag only the size is shown.
 _SHOWN: Final = frozenset({0x06, 0x07, 0x0C, 0x0D, 0x0E, 0x11})

@@ -166,6 +166,31 @@ class TpmPolicy:
 
 
 @frozen
+class KmsPolicy:
+    """How the KMS is reached, beside the endpoint that a key names.
+
+    `alternatives` are further endpoints of the same KMS, asked beside the one in front of them. Files are named by
+    path: `ca_files` and `roots` (PEM texts of the config) are trusted beside the distribution's own. `network` says in
+    the operator's words how this node comes to its network. `from_meta`: what META keeps counts instead of all this.
+    """
+
+    allow_plaintext: bool = False
+    alternatives: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    ca_files: tuple[str, ...] = ()
+    client_certificate: str | None = None
+    client_key: str | None = None
+    token_file: str | None = None
+    network: str | None = None
+    roots: tuple[str, ...] = field(default=(), repr=False)
+    from_meta: bool = False
+
+    @property
+    def has_credential(self) -> bool:
+        """Tell whether the node shows the KMS something secret of its own."""
+        return self.client_key is not None or self.token_file is not None
+
+
+@frozen
 class EncryptionPolicy:
     """Our own document (apiVersion luksctl/v1alpha1, kind EncryptionPolicy); every field has a default.
 
@@ -184,6 +209,7 @@ class EncryptionPolicy:
     header_recipient: str | None = None
     tpm: TpmPolicy = TpmPolicy()
     patch_keys: PatchKeys = PatchKeys.APPEND
+    kms: KmsPolicy = KmsPolicy()
 
     def filesystem(self, volume: str) -> Filesystem:
         """Return the filesystem to make on `volume` (default xfs)."""

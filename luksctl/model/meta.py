@@ -1,4 +1,4 @@
-"""What META holds for us: tag 9 (STATE's encryption), tag 15 (UUID override), and our own tag with the node record."""
+"""What META holds for us: tag 9 (STATE's encryption), tag 15 (UUID override), and our own tags: node record, KMS."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from enum import StrEnum
 from luksctl.hints import Final
 from luksctl.model.config import STATE, VolumeEncryption
 from luksctl.model.intent import Intent, ResetIntent
+from luksctl.secret import Secret
 from luksctl.value import field, frozen, replace
 
 TAG_STATE_ENCRYPTION: Final = 9
 TAG_UUID_OVERRIDE: Final = 15
 # Ours: one JSON record, so that everything we keep changes in one META write. Talos carries unknown tags along.
 TAG_LUKSCTL: Final = 0xE0
+# Ours as well: what it takes to reach the KMS of STATE before STATE is open.
+TAG_KMS_ACCESS: Final = 0xE1
 
 
 class MetaState(StrEnum):
@@ -127,6 +130,54 @@ class NodeRecord:
 
 
 @frozen
+class KmsAccess:
+    """`alternatives` are further endpoints of the same KMS. `roots` and `certificate` are PEM texts.
+
+    `private_key` (PEM) and `token` are what the node shows; `note` is how it comes to its network, in words.
+    """
+
+    alternatives: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    roots: tuple[str, ...] = field(default=(), repr=False)
+    certificate: str | None = field(default=None, repr=False)
+    private_key: Secret | None = None
+    token: Secret | None = None
+    allow_plaintext: bool = False
+    note: str | None = None
+
+    @property
+    def has_credential(self) -> bool:
+        """Tell whether something secret is shown."""
+        return self.private_key is not None or self.token is not None
+
+    def endpoints(self, endpoint: str) -> tuple[str, ...]:
+        """Return `endpoint` and those that serve as well."""
+        return (endpoint, *dict(self.alternatives).get(endpoint, ()))
+
+
+@frozen
+class SealedCredential:
+    """A private key and a token, in `box`, encrypted under a key that is sealed in the TPM by the other three."""
+
+    private: bytes = field(repr=False)
+    public: bytes = field(repr=False)
+    srk_name: bytes = field(repr=False)
+    box: bytes = field(repr=False)
+
+
+@frozen
+class KeptAccess:
+    """What META keeps for the time before STATE is open. `sealed` has the credential of `access` where a TPM is."""
+
+    access: KmsAccess
+    sealed: SealedCredential | None = None
+
+    @property
+    def in_clear(self) -> bool:
+        """Tell whether the disk carries the credential for everybody to read."""
+        return self.access.has_credential
+
+
+@frozen
 class MetaFacts:
     """META as read. `state_encryption` is None both for `null` and for no tag 9; `has_tag9` tells.
 
@@ -140,6 +191,8 @@ class MetaFacts:
     uuid_override: str | None = field(default=None, repr=False)  # half of every nodeID passphrase
     record: NodeRecord = NodeRecord()
     problem: str | None = None
+    kms_access: KeptAccess | None = None
+    kms_access_problem: str | None = None
 
     @property
     def readable(self) -> bool:

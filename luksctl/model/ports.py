@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from luksctl.hints import Protocol
 from luksctl.model.config import ConfiguredKey, EncryptionPolicy, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
 from luksctl.model.header import HeaderCopies
-from luksctl.model.meta import MetaFacts, NodeRecord
+from luksctl.model.meta import KeptAccess, MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
 from luksctl.model.probe import Device, Hardware, Range, Signature
 from luksctl.model.sealing import Sealing, Vouching
@@ -193,6 +193,9 @@ class MetaStore(Protocol):
 
         Cut: what it said, or the record.
         """
+
+    def write_kms_access(self, kept: KeptAccess | None) -> None:
+        """Write what the KMS of STATE is reached by, or delete it."""
 
 
 @frozen

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from luksctl.config.placement import expect_bootable
 from luksctl.errors import (
     Degraded,
     DeviceError,
@@ -21,6 +22,7 @@ from luksctl.errors import (
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
 from luksctl.node.boot import follow_state, open_volume
 from luksctl.node.expected import expecting
+from luksctl.node.kms_meta import prepare_reach
 from luksctl.node.modes import How, Mode
 from luksctl.node.node import Node
 from luksctl.node.opening import Wish, await_meta, bring_up
@@ -66,6 +68,7 @@ def condition(node: Node) -> Condition:
 
 def apply_config(node: Node, config: MachineConfig, *, insecure: bool, how: How | None = None) -> Applied:
     """Apply `config` as the node's condition allows; see the module's docstring. Cut: the old config or the new one."""
+    expect_bootable(config, lambda: node.settings)
     await_meta(node, _deadline(node))
     where = condition(node)
     if insecure and where is not Condition.MAINTENANCE:
@@ -94,6 +97,8 @@ def apply_config(node: Node, config: MachineConfig, *, insecure: bool, how: How 
 
 def _bring_up_state(node: Node, config: MachineConfig, format_refusal: str | None) -> Report:
     wanted = desire(STATE, config, memory_kib=node.system.memory_kib(), format_refusal=format_refusal)
+    if format_refusal is None:
+        prepare_reach(node, config)
     report = bring_up(node, (Wish(expecting(node.paths, wanted), config.source),))
     write_report(node, report)
     return report

@@ -9,7 +9,7 @@ import os
 import stat
 
 from luksctl.errors import ConfigError, DeviceError, Locked, LuksctlError, Maintenance
-from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, MachineConfig, VolumeEncryption
+from luksctl.model.config import EPHEMERAL, STATE, EncryptionPolicy, KeyKind, MachineConfig, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import Blank, FilesystemFound, Missing, Unfinished
@@ -61,6 +61,8 @@ def open_volume(node: Node, volume: str, deadline: Deadline, *, booting: bool = 
         _keep_failure(node, volume, failure)
         raise failure from error
     report = _as_opened(report, read_report(node, volume))
+    if node.left_for_network():
+        report = replace(report, network=_go_on_with_network(node, volume))
     write_report(node, report)
     _drop_header_backups(node)
     return report
@@ -72,6 +74,18 @@ def finish_resets(node: Node, stage: str, deadline: Deadline) -> None:
         from luksctl.node.reset import finish_announced  # noqa: PLC0415  # few boots have any
 
         finish_announced(node, stage, deadline)
+
+
+def _go_on_with_network(node: Node, volume: str) -> bool:
+    """Have the next stage see to kms keys of a volume that opened without them; what prevents it fails no boot."""
+    from luksctl.node.units import network_unit  # noqa: PLC0415  # few boots leave anything
+
+    try:
+        node.system.start_soon(network_unit(volume))
+    except DeviceError as error:
+        node.tell(f"{volume}: the KMS will not be asked in this boot: {error.cause} (luksctl sync)")
+        return False
+    return True
 
 
 def _drop_header_backups(node: Node) -> None:
@@ -140,6 +154,8 @@ def _wishes_for_state(node: Node, meta: MetaFacts) -> tuple[Wish, ...]:
     if outside is not None:
         refusal = None if meta.readable else f"META is unreadable ({meta.problem})"
         wanted = desire(STATE, outside, memory_kib=node.system.memory_kib(), format_refusal=refusal)
+        if refusal is None:
+            _prepare_reach(node, outside)
         wishes.append(Wish(expecting(node.paths, wanted), outside.source))
     # A first format that was cut short has its keys in tag 9 already, and nothing behind them to open.
     unfinished = outside is None and meta.record.intent(STATE) is not None and maintenance(node, meta) is not None
@@ -199,6 +215,10 @@ def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> 
     finish_resets(node, EPHEMERAL, deadline)
     earlier = () if (mounted := state_directory(node)) is None else previous_names(mounted)
     config, notes, refusal = _effective_config(node, booting=booting)
+    if refusal is None:
+        from luksctl.node.kms_meta import follow_reach  # noqa: PLC0415  # the first stage needs none of it
+
+        notes = (*notes, *follow_reach(node, config))
     wanted = desire(EPHEMERAL, config, memory_kib=node.system.memory_kib(), format_refusal=refusal)
     await_device(node, EPHEMERAL, deadline)
     directory = state_directory(node)
@@ -295,6 +315,14 @@ def follow_state(node: Node, config: MachineConfig, *, booting: bool = False) ->
         return Followed(opens, (f"STATE does not follow the config: {error}",))
     note_in_sync(node, STATE, in_sync=True)
     return Followed(opens)
+
+
+def _prepare_reach(node: Node, config: MachineConfig) -> None:
+    encryption = config.encryption_of(STATE)
+    if encryption is not None and any(key.kind is KeyKind.KMS for key in encryption.keys):
+        from luksctl.node.kms_meta import prepare_reach  # noqa: PLC0415  # few nodes have one; a start is timed
+
+        prepare_reach(node, config)
 
 
 def in_meta(node: Node, wanted: DesiredVolume) -> bool:

@@ -20,6 +20,12 @@ class System(Protocol):
     def start_unit(self, unit: str) -> None:
         """Start a systemd unit and wait for it; DeviceError with systemd's words when it fails."""
 
+    def start_soon(self, unit: str) -> None:
+        """Have systemd start a unit, without waiting for it; DeviceError where it does not know it."""
+
+    def start_dependants(self, unit: str) -> tuple[str, ...]:
+        """Start what this boot wants, what needs `unit` and is not running; return the names."""
+
     def reset_failed(self, unit: str) -> None:
         """Forget that a unit failed, so that it can be started again at once."""
 
@@ -70,7 +76,8 @@ class Node:
     """Everything a flow needs.
 
     `announce` is called after every step, `tell` before what may take long. `note_machine` records in META which
-    machine this is, unless it is there.
+    machine this is, unless it is there. `left_for_network` tells whether a key was not asked for, because this stage of
+    the boot has no network.
     """
 
     settings: Settings
@@ -80,3 +87,4 @@ class Node:
     announce: Callable[[Done], None]
     note_machine: Callable[[], None]
     tell: Callable[[str], None]
+    left_for_network: Callable[[], bool] = lambda: False

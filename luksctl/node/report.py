@@ -18,6 +18,7 @@ from luksctl.errors import (
 )
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node
+from luksctl.reconcile.keys import needs_network
 from luksctl.value import as_dict, frozen, replace
 
 
@@ -50,7 +51,8 @@ _STATES: tuple[tuple[type[LuksctlError], VolumeState], ...] = (
 class Report:
     """One volume after an attempt. `opened_by` is "slot N (kind)"; `notes` are findings that did not stop it.
 
-    `in_sync` tells whether the keyslots were those of the config then; None where nobody looked.
+    `in_sync` tells whether the keyslots were those of the config then; None where nobody looked. `network`: what is
+    left to do waits for the stage of the boot that has a network.
     """
 
     volume: str
@@ -64,13 +66,15 @@ class Report:
     exit_code: int = 0
     notes: tuple[str, ...] = ()
     in_sync: bool | None = None
+    network: bool = False
 
 
 def failure_report(volume: str, error: LuksctlError) -> Report:
     """Return the report of an attempt that ended with `error`; what was noted on it (other keys, META) included."""
     notes = tuple(getattr(error, "__notes__", ()))
     state = next((state for kind, state in _STATES if isinstance(error, kind)), VolumeState.FAILED)
-    return Report(volume, state, problem=str(error), hint=error.hint, exit_code=error.exit_code, notes=notes)
+    report = Report(volume, state, problem=str(error), hint=error.hint, exit_code=error.exit_code, notes=notes)
+    return replace(report, network=needs_network(error))
 
 
 def write_report(node: Node, report: Report) -> None:

@@ -1,5 +1,7 @@
 """Go on after the boot's deadline: try a volume again until it opens, and have systemd mount it then.
 
+What only a KMS can open is handed over to the stage of the boot that has a network, where the same is done.
+
 A key that was refused is tried again only when something changed (the header, META, the config), so that a node that
 stays locked does not run a memory-hard KDF once a minute.
 """
@@ -15,15 +17,22 @@ from luksctl.model.observed import Missing
 from luksctl.model.probe import Device
 from luksctl.node.boot import finish_resets, open_volume
 from luksctl.node.node import Node
-from luksctl.node.report import Report
+from luksctl.node.report import Report, failure_report, read_report
 from luksctl.node.sources import outside_config, state_directory, stored_config
-from luksctl.node.units import mount_unit
+from luksctl.node.units import mount_unit, network_unit
 from luksctl.node.waiting import TRANSIENT, Deadline, back_off
+from luksctl.reconcile.keys import needs_network
 
 
-def retry(node: Node, volume: str) -> Report:
-    """Return once `volume` is open and its mount (and that of EPHEMERAL after STATE) was started; may take for ever."""
-    failed_with = ""
+def retry(node: Node, volume: str, *, network: bool = False) -> Report:
+    """Return once `volume` is open and its mount (and that of EPHEMERAL after STATE) was started; may take for ever.
+
+    Without `network` it returns the report of the failure as well, once it is the other stage's turn.
+    """
+    failed_with = told = ""
+    before = None if network else read_report(node, volume)
+    if before is not None and before.network and before.exit_code:
+        return _hand_over(node, before)
     for wait_s in back_off(node.settings.timeouts):
         fingerprint = ""
         try:
@@ -34,7 +43,12 @@ def retry(node: Node, volume: str) -> Report:
             # Whatever is overwritten takes as long as it takes: nobody waits for this attempt.
             finish_resets(node, volume, Deadline(node, math.inf))
             report = open_volume(node, volume, Deadline(node, 0.0))
-        except TRANSIENT:
+        except TRANSIENT as error:
+            if needs_network(error):
+                return _hand_over(node, failure_report(volume, error))
+            if str(error) != told:
+                told = str(error)
+                node.tell(f"{told}; trying again")
             continue
         except LuksctlError:
             failed_with = fingerprint
@@ -42,6 +56,12 @@ def retry(node: Node, volume: str) -> Report:
         start_mounts(node, volume)
         return report
     raise AssertionError("back_off never ends")
+
+
+def _hand_over(node: Node, waiting: Report) -> Report:
+    node.tell(f"{waiting.volume} waits for the KMS: {network_unit(waiting.volume)} asks it once the network is up")
+    node.system.start_soon(network_unit(waiting.volume))
+    return waiting
 
 
 def _wait(node: Node, volume: str, wait_s: float) -> None:
@@ -71,11 +91,23 @@ def start_mounts(node: Node, volume: str) -> None:
 
 
 def _start_mount(node: Node, volume: str) -> None:
+    """Mount it, and start what systemd gave up when it could not be mounted; nothing where it is mounted already."""
     mount_point = node.settings.volume(volume).mount_point
-    if mount_point is not None:
-        unit = mount_unit(mount_point)
-        node.system.reset_failed(unit)
-        node.system.start_unit(unit)
+    if mount_point is None:
+        return
+    unit = mount_unit(mount_point)
+    mounted = node.system.mounted_from(mount_point) is not None
+    node.system.reset_failed(unit)
+    node.system.start_unit(unit)
+    if mounted:
+        return
+    try:
+        started = node.system.start_dependants(unit)
+    except DeviceError as error:
+        node.tell(f"what needs {volume} was not started: {error.cause}")
+        return
+    if started:
+        node.tell(f"started what needs {volume}: {', '.join(started)}")
 
 
 def _circumstances(node: Node, volume: str) -> str:

@@ -29,6 +29,7 @@ from luksctl.model.step import Step
 from luksctl.node import trial
 from luksctl.node.boot import earlier_keys, in_meta, state_wish
 from luksctl.node.expected import expecting
+from luksctl.node.kms_meta import follow_reach
 from luksctl.node.modes import How, Mode, decide
 from luksctl.node.node import Node
 from luksctl.node.opening import knowing_seals
@@ -181,6 +182,7 @@ def _replace(node: Node, directory: str, config: MachineConfig, reached: _Reache
     late: list[str] = []
     for volume, running in reached.all:
         _follow(node, volume, running, problems, late)
+    problems += follow_reach(node, config)
     left = tuple(_left_alone(volume) for volume, running in reached.all if _foreign(running))
     if not problems and not late and not reached.notes:
         forget_previous(directory, earlier)

@@ -17,6 +17,7 @@ from luksctl.node.boot import earlier_keys, state_wish
 from luksctl.node.config_view import config_view
 from luksctl.node.expected import expecting
 from luksctl.node.header_backup import drop_proven
+from luksctl.node.kms_meta import follow_reach
 from luksctl.node.node import Node
 from luksctl.node.opening import knowing_seals
 from luksctl.node.report import note_in_sync
@@ -67,12 +68,20 @@ def sync(
     config = ruling_config(node)
     tried = (_sync(node, config, volume, recovery, dry_run=dry_run) for volume in volumes)
     found = [synced for synced in tried if synced is not None]
+    if not dry_run and directory is not None:
+        found = [_with_reach(node, config, one) for one in found]
     # They are there for EPHEMERAL: STATE's earlier keys are in META.
     if directory is not None and not dry_run and any(one.in_sync for one in found if one.volume == EPHEMERAL):
         forget_previous(directory, earlier)
     if not dry_run:
         drop_proven(node)
     return tuple(found)
+
+
+def _with_reach(node: Node, config: MachineConfig, synced: Synced) -> Synced:
+    """Add what keeps META from knowing how the KMS of STATE is reached by this config."""
+    problems = follow_reach(node, config) if synced.volume == STATE else ()
+    return replace(synced, in_sync=synced.in_sync and not problems, problems=(*synced.problems, *problems))
 
 
 def adopt(node: Node, volume: str) -> Synced:

@@ -3,9 +3,14 @@
     luksctl-open@STATE.service ─▶ system-state.mount ─▶ luksctl-open@EPHEMERAL.service ─▶ system-ephemeral.mount
               │ OnFailure                                          │ OnFailure
     luksctl-retry@STATE.service                        luksctl-retry@EPHEMERAL.service
+              │ started by it                                      │ started by it
+    luksctl-network@STATE.service                      luksctl-network@EPHEMERAL.service
 
 Nothing here is required by local-fs.target: a volume that stays locked ends in a failed unit, not in emergency mode.
 The mounts come before local-fs.target, so services find them in place; the hook's own deadline bounds the wait.
+
+What only a KMS can open is left to luksctl-network@: nothing but the hook starts it, so no other node waits for a
+network. It tries for as long as it takes, and then starts the mount, and what was given up because of it.
 
 luksctl-check.timer starts luksctl-check.service once a day, which proves the keys. Nothing requires or awaits it.
 luksctl-trial.service runs while a config is on trial, and takes it back at its deadline.
@@ -59,6 +64,22 @@ Before=shutdown.target
 [Service]
 Type=exec
 ExecStart={program} --retry %i
+Restart=on-failure
+RestartSec=30
+SyslogIdentifier={identifier}
+UMask=0077
+LimitCORE=0
+"""
+
+_NETWORK: Final = """\
+[Unit]
+Description=Ask the KMS for the key of the %i volume
+Wants=network-online.target
+After=network-online.target nss-lookup.target time-sync.target
+
+[Service]
+Type=exec
+ExecStart={program} --network %i
 Restart=on-failure
 RestartSec=30
 SyslogIdentifier={identifier}
@@ -170,6 +191,11 @@ def mount_unit(mount_point: str) -> str:
     return f"{escape_path(mount_point)}.mount"
 
 
+def network_unit(volume: str) -> str:
+    """Return the name of the unit that goes on with `volume` once there is a network."""
+    return f"luksctl-network@{volume}.service"
+
+
 def literal(path: str) -> str:
     """Return `path` as a unit file takes it whole: no part of it is a specifier (systemd.unit(5))."""
     return path.replace("%", "%%")
@@ -188,7 +214,8 @@ def _word(text: str) -> str:
 def unit_files(settings: Settings, paths: Paths, program: tuple[str, ...]) -> tuple[UnitFile, ...]:
     """Return every unit of this node. `program` starts the hook: an absolute path, and arguments."""
     retry = _RETRY.format(program=_command(program), identifier=IDENTIFIER)
-    units = [UnitFile("luksctl-retry@.service", MARK + retry)]
+    network = _NETWORK.format(program=_command(program), identifier=IDENTIFIER)
+    units = [UnitFile("luksctl-retry@.service", MARK + retry), UnitFile("luksctl-network@.service", MARK + network)]
     for volume in (STATE, EPHEMERAL):
         mount_point = settings.volume(volume).mount_point
         units.append(_open_service(settings, volume, program))

@@ -24,6 +24,7 @@ from luksctl.model.observed import (
 from luksctl.model.probe import Device
 from luksctl.model.step import OpenVolume
 from luksctl.node import talos
+from luksctl.node.kms_status import kms_warnings
 from luksctl.node.node import Node
 from luksctl.node.preview import Preview
 from luksctl.node.recovery_listing import recovery_warnings
@@ -134,7 +135,9 @@ def volume_status(node: Node, seen: Preview) -> VolumeStatus:
         mount_point=mount_point,
         mounted=mounted,
         findings=findings,
-        warnings=() if header is None else recovery_warnings(node, seen.volume, header),
+        warnings=()
+        if header is None
+        else (*recovery_warnings(node, seen.volume, header), *kms_warnings(node, seen, header)),
         hint=_hint(seen, code),
         code=code,
     )

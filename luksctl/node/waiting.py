@@ -9,6 +9,7 @@ from luksctl.hints import TypeVar
 from luksctl.model.config import Timeouts
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node
+from luksctl.reconcile.keys import needs_network
 
 Result = TypeVar("Result")
 
@@ -63,7 +64,7 @@ def until(node: Node, deadline: Deadline, attempt: Callable[[], Result]) -> Resu
     while True:
         try:
             return attempt()
-        except TRANSIENT:
-            if deadline.left_s <= 0:
+        except TRANSIENT as error:
+            if deadline.left_s <= 0 or needs_network(error):
                 raise
         node.system.sleep(min(next(waits), deadline.left_s))

@@ -111,7 +111,7 @@ class NodeIdProvider:
                 slot=key.slot,
                 hint="use another kind of key, or give the node an identity of its own: luksctl meta write 0x0f UUID",
             )
-        if _low_entropy(uuid):
+        if low_entropy(uuid):
             raise KeyRejected(
                 f"the node UUID (hash {short_hash(uuid)}) repeats one character so often that anyone could guess it",
                 slot=key.slot,
@@ -120,7 +120,7 @@ class NodeIdProvider:
         return uuid
 
 
-def _low_entropy(uuid: str) -> bool:
+def low_entropy(uuid: str) -> bool:
     """Tell whether one character, hyphens included, makes up more than half of the text (Talos' rule)."""
     return any(uuid.count(character) > len(uuid) // 2 for character in set(uuid))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from luksctl.model.config import STATE, EncryptionPolicy, MachineConfig
+from luksctl.model.config import STATE, EncryptionPolicy, KmsPolicy, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts
 
@@ -22,4 +22,6 @@ def desire(volume: str, config: MachineConfig, *, memory_kib: int, format_refusa
 def desire_from_meta(meta: MetaFacts) -> DesiredVolume:
     """Return the wish of META's tag 9 for STATE, when no config is at hand: it opens, and never formats."""
     refusal = "no machine config is at hand, only META's copy of STATE's keys, and that copy may only open"
-    return DesiredVolume(STATE, meta.state_encryption, EncryptionPolicy(), refusal)
+    # And it reaches a KMS as META says.
+    policy = EncryptionPolicy(kms=KmsPolicy(from_meta=True))
+    return DesiredVolume(STATE, meta.state_encryption, policy, refusal)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from luksctl.errors import (
     DeviceError,
     KeyRejected,
+    KmsReason,
+    KmsRejected,
     LuksctlError,
     ProviderUnavailable,
     SlotPassphraseRejected,
@@ -26,6 +28,9 @@ from luksctl.value import frozen, replace
 
 # For these the TPM gives the key to nobody any more; all others may pass.
 _LOST_FOR: Final = frozenset({TpmReason.PCR_MISMATCH, TpmReason.SRK_CHANGED, TpmReason.DAMAGED})
+_WRONG_KEY: Final = (
+    "the KMS gave a key that does not open the keyslot: it has another master key now, or takes this node for another"
+)
 
 
 @frozen
@@ -112,12 +117,17 @@ class Inspector:
                 "the keyslot is in use, and luksctl did not make it (luksctl adopt, or another slot in the config)"
             )
             return KeyFinding(key, KeyState.BLOCKED, problem=problem)
+        if key.kind is KeyKind.KMS:
+            # The token may be as it was, and the server not: what it gives is no reason to touch the slot.
+            return KeyFinding(key, KeyState.LOST, problem=_WRONG_KEY)
         return self._differs(slot, "its key does not open the keyslot")
 
     def _could_not(self, books: Bookkeeping, slot: _Slot, error: LuksctlError) -> KeyFinding:
         """Leave a slot whose provider cannot say; a token that it can never use is that of another key."""
         if isinstance(error, TpmRejected) and error.reason in _LOST_FOR and books.knows(slot.key.slot):
             return self._lost(slot, error.cause)
+        if isinstance(error, KmsRejected) and error.reason is KmsReason.CANNOT_UNSEAL and books.knows(slot.key.slot):
+            return KeyFinding(slot.key, KeyState.LOST, problem=error.cause)
         if isinstance(error, TokenInvalid) and books.knows(slot.key.slot):
             return self._differs(slot, error.cause)
         return KeyFinding(slot.key, KeyState.UNAVAILABLE, problem=error.cause)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from luksctl.errors import (
     KeyRejected,
+    KmsReason,
+    KmsUnavailable,
     Locked,
     LuksctlError,
     ProviderUnavailable,
@@ -44,11 +46,21 @@ class Failures:
         """Return one error that shows all: unavailable if any key may come back, else `otherwise`."""
         every = "; ".join(f"slot {error.slot} ({error.operation}): {error.cause}" for error in self.errors)
         cause = f"no configured key {purpose}: {every or 'no key is configured'}"
-        waiting = any(isinstance(error, ProviderUnavailable) for error in self.errors)
-        kind = ProviderUnavailable if waiting else otherwise
+        waiting = [error for error in self.errors if isinstance(error, ProviderUnavailable)]
         hints = [error.hint for error in self.errors if error.hint is not None]
         hint = hints[0] if hints else "check the keys in the config, then: luksctl retry " + self.volume
+        # What else waits is waited for there as well.
+        if any(needs_network(error) for error in waiting):
+            combined = KmsUnavailable(cause, reason=KmsReason.NETWORK_LATER, hint=hint)
+            combined.volume = self.volume
+            return combined
+        kind = ProviderUnavailable if waiting else otherwise
         return kind(cause, volume=self.volume, hint=hint)
+
+
+def needs_network(error: LuksctlError) -> bool:
+    """Tell whether only the stage of a boot that has a network can do better: waiting for it here is of no use."""
+    return isinstance(error, KmsUnavailable) and error.reason is KmsReason.NETWORK_LATER
 
 
 def _comes_too_late(error: LuksctlError) -> bool:

@@ -280,6 +280,9 @@ def _put(
 def _not_by_itself(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None) -> str | None:
     """Say why a lost key is not sealed anew by itself, and how to do it; None where it is."""
     slot, volume = entry.key.slot, case.desired.volume
+    if entry.key.kind is KeyKind.KMS:
+        # A server that lies now must not cost a slot; whoever knows that it is another one now can say so.
+        return f"{entry.problem}; left as it is (luksctl keys rotate {volume} --slot {slot})"
     why = objection(case.policy.tpm.reseal, case.desired.resealing, slot, entry.vouching or Vouching(), opener)
     if why is None:
         return None
@@ -345,7 +348,7 @@ def _remove_unwanted(case: _Case, found: Inspection) -> tuple[Step, ...]:
     present = {slot.number for slot in case.header.keyslots}
     kept = case.configured | {note.slot for note in books.notes if note.purpose is not Purpose.CONFIG}
     for entry in found.findings:
-        if entry.state is KeyState.UNAVAILABLE:
+        if entry.state is KeyState.UNAVAILABLE or (entry.state is KeyState.LOST and entry.key.kind is KeyKind.KMS):
             kept |= set(books.spares_of(entry.key.slot))
         elif entry.spare is not None:
             kept.add(entry.spare)  # removed once its key is in its own slot

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from luksctl.errors import DeviceError, KeyRejected, ProviderUnavailable, TokenInvalid
-from luksctl.model.config import ConfiguredKey, VolumeEncryption
+from luksctl.model.config import ConfiguredKey, KeyKind, VolumeEncryption
 from luksctl.model.header import LuksHeader
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -41,18 +41,29 @@ def first_that_opens(
 
 
 def _attempts(header: LuksHeader, lists: tuple[VolumeEncryption, ...]) -> Iterator[tuple[ConfiguredKey, int]]:
-    """Yield what to try: each key at its own slot, then at the spares that the bookkeeping names for it."""
+    """Yield what to try: each key at its own slot, then at the spares that the bookkeeping names for it.
+
+    What needs the network comes after all else of its list: a dead KMS delays no volume that another key opens.
+    """
     earlier: list[ConfiguredKey] = []
     for encryption in lists:
         keys = [key for key in cheapest_first(encryption.keys, header) if key not in earlier]
-        yield from ((key, key.slot) for key in keys)
-        from luksctl.reconcile.books import unverified  # noqa: PLC0415  # seldom needed, and a boot's start is timed
-
-        books = unverified(header)
-        for key in keys:
-            spares = () if books is None else books.spares_of(key.slot)
-            yield from ((key, spare) for spare in spares if header.keyslot(spare) is not None)
+        local = [key for key in keys if key.kind is not KeyKind.KMS]
+        yield from _places(header, local)
+        yield from _places(header, [key for key in keys if key.kind is KeyKind.KMS])
         earlier += keys
+
+
+def _places(header: LuksHeader, keys: list[ConfiguredKey]) -> Iterator[tuple[ConfiguredKey, int]]:
+    yield from ((key, key.slot) for key in keys)
+    if not keys:
+        return
+    from luksctl.reconcile.books import unverified  # noqa: PLC0415  # seldom needed, and a boot's start is timed
+
+    books = unverified(header)
+    for key in keys:
+        spares = () if books is None else books.spares_of(key.slot)
+        yield from ((key, spare) for spare in spares if header.keyslot(spare) is not None)
 
 
 def _volume_key(

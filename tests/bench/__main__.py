@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import keyslots, kms, patches, resets, starts, tpm, volumes
+from tests.bench import keyslots, kms, kms_client, patches, resets, starts, tpm, volumes
 from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
@@ -35,6 +35,9 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "tpm-steps": tpm.steps,
     "tpm-unlock": tpm.unlocking,
     **{f"sync-{count}": partial(keyslots.sync_of, count) for count in (1, 4, 8, 16, 30)},
+    "kms-loading": kms_client.loading,
+    "kms-connecting": kms_client.connecting,
+    "kms-calling": kms_client.calling,
 }
 RESULT = ROOT / "build" / "bench.json"
 

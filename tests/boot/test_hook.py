@@ -59,7 +59,9 @@ def test_a_journal_that_is_gone_stops_no_format(monkeypatch: pytest.MonkeyPatch)
     hook.announce(Done(RepairMeta("STATE")))
 
 
-@pytest.mark.parametrize("words", [[], ["META"], ["--retry"], ["STATE", "EPHEMERAL"], ["../STATE"]])
+@pytest.mark.parametrize(
+    "words", [[], ["META"], ["--retry"], ["--network"], ["--network", "META"], ["STATE", "EPHEMERAL"], ["../STATE"]]
+)
 def test_a_wrong_command_line_is_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Code 64, and how it is called."""
     assert hook.run(words) == 64

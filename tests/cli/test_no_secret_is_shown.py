@@ -7,14 +7,16 @@ all files but those that hold the config by intent (the config itself, META, and
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from luksctl.boot import hook
 from luksctl.cli.main import main
+from luksctl.model.config import Settings
 from luksctl.model.step import Done
+from luksctl.node.node import Node
 from luksctl.reconcile.converge import converge
 from luksctl.wiring import build_node, read_settings
 from tests.cli.desk import Answer, Desk, encrypted
@@ -166,7 +168,13 @@ def test_the_hook_and_its_report_show_no_key(
     desk.run("meta", "write", "0x0f", UUID, "--yes")
     settings = read_settings(str(desk.settings))
     monkeypatch.setattr(hook, "read_settings", lambda: settings)
-    monkeypatch.setattr(hook, "build_node", lambda known, announce, tell: build_node(known, announce, desk.paths, tell))
+
+    def joined(
+        known: Settings, announce: Callable[[Done], None], *, tell: Callable[[str], None], network: bool
+    ) -> Node:
+        return build_node(known, announce, desk.paths, tell, network=network)
+
+    monkeypatch.setattr(hook, "build_node", joined)
     codes = [hook.run([volume]) for volume in ("STATE", "STATE", "EPHEMERAL", "STATE", "STATE")]
     said = capsys.readouterr()
     assert codes[-1] == 3

@@ -199,7 +199,7 @@ def test_user_volumes_are_checked_and_carried() -> None:
         kind: UserVolumeConfig
         name: data
         volumeType: disk
-        encryption: {provider: luks2, keys: [{slot: 0, kms: {endpoint: kms:4050}}]}
+        encryption: {provider: luks2, keys: [{slot: 0, kms: {endpoint: https://kms:4050}}]}
         ---
         apiVersion: v1alpha1
         kind: RawVolumeConfig
@@ -208,7 +208,7 @@ def test_user_volumes_are_checked_and_carried() -> None:
         apiVersion: v1alpha1
         kind: SwapVolumeConfig
         name: data
-        encryption: {provider: luks2, keys: [{slot: 0, kms: {endpoint: kms:4050}}]}
+        encryption: {provider: luks2, keys: [{slot: 0, kms: {endpoint: https://kms:4050}}]}
         ---
         apiVersion: v1alpha1
         kind: UserVolumeConfig

@@ -7,6 +7,7 @@ import pytest
 from tests.config.reading import problems
 
 HEAD = "apiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\n"
+ENDPOINTS = "EncryptionPolicy.kms.endpoints[0]"
 BY_KIND = "EncryptionPolicy.kdfByKind"
 
 # What stands from line 3 on, then the line, the path, and parts of message and hint.
@@ -62,6 +63,16 @@ POLICIES = [
     ("tpm:\n  signatures: [/a, b]\n", 4, "EncryptionPolicy.tpm.signatures[1]", "'b' is not a path", "/etc/"),
     ("tpm:\n  signatures: [/a]\n  literalPCRs: true\n", 5, "EncryptionPolicy.tpm.literalPCRs", "no effect", "one"),
     ("tpm: auto\n", 3, "EncryptionPolicy.tpm", "must be a mapping, not text", ""),
+    ("kms: {allowPlaintext: 'yes'}\n", 3, "EncryptionPolicy.kms.allowPlaintext", "must be true or false", "quotes"),
+    ("kms:\n  caFile: [/a]\n", 4, "EncryptionPolicy.kms.caFile", "unknown field", "mean caFiles?"),
+    ("kms:\n  caFiles: [/a, b]\n", 4, "EncryptionPolicy.kms.caFiles[1]", "'b' is not a path", "/etc/"),
+    ("kms:\n  clientKey: /a\n", 4, "EncryptionPolicy.kms.clientKey", "without clientCertificate", "both files"),
+    ("kms:\n  clientCertificate: /a\n", 4, "EncryptionPolicy.kms.clientCertificate", "without clientKey", "both"),
+    ("kms:\n  tokenFile: token\n", 4, "EncryptionPolicy.kms.tokenFile", "'token' is not a path", "/etc/"),
+    ("kms:\n  network: |\n    a\n    b\n", 4, "EncryptionPolicy.kms.network", "on one line", ""),
+    ("kms:\n  endpoints: [{also: [https://h]}]\n", 4, f"{ENDPOINTS}.endpoint", "endpoint is missing", "the key"),
+    ("kms:\n  endpoints:\n  - {endpoint: ':', also: []}\n", 5, f"{ENDPOINTS}.endpoint", "not an endpoint", "https:"),
+    ("kms:\n  endpoints:\n  - endpoint: https://a\n    also: [':']\n", 6, f"{ENDPOINTS}.also[0]", "not an end", "http"),
     ("name: mine\n", 3, "EncryptionPolicy/mine.name", "unknown field 'name'", "kdf"),
 ]
 

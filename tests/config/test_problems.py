@@ -165,7 +165,7 @@ KMS_AND_TPM: list[Row] = [
     (one_key("{slot: 0, kms: {endpoint: ''}}"), 7, f"{KEY}.kms.endpoint", "endpoint is missing", "https://HOST:PORT"),
     (one_key("{slot: 0, kms: {endpoint: 'https://'}}"), 7, f"{KEY}.kms.endpoint", "not an endpoint", "https://"),
     (one_key("{slot: 0, kms: {endpoint: 'h:99999'}}"), 7, f"{KEY}.kms.endpoint", "port 99999", "https://"),
-    (one_key("{slot: 0, kms: {endpoint: h, url: h}}"), 7, f"{KEY}.kms.url", "unknown field 'url'", "endpoint"),
+    (one_key("{slot: 0, kms: {endpoint: https://h, url: h}}"), 7, f"{KEY}.kms.url", "unknown field 'url'", "endpoint"),
     (one_key("{slot: 0, tpm: {options: {pcrs: [7, 24]}}}"), 7, f"{KEY}.tpm.options.pcrs[1]", "PCR 24", ""),
     (one_key("{slot: 0, tpm: {options: {pcrs: [-1]}}}"), 7, f"{KEY}.tpm.options.pcrs[0]", "PCR -1", ""),
     (one_key("{slot: 0, tpm: {options: {pcrs: [x]}}}"), 7, f"{KEY}.tpm.options.pcrs[0]", "whole number, not text", ""),

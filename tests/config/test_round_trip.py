@@ -22,6 +22,8 @@ from luksctl.model.config import (
 )
 from luksctl.secret import Secret
 
+PLAIN_TEXT = "---\napiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\nkms: {allowPlaintext: true}\n"
+
 FLAGS = st.sampled_from([None, True, False])
 PASSPHRASES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 SOURCES = st.one_of(
@@ -107,7 +109,7 @@ def _encryption(encryption: VolumeEncryption, order: list[int]) -> str:
 def test_volume_config(encryption: VolumeEncryption, order: list[int]) -> None:
     """A VolumeConfig gives back what was written, in whatever order the keys stand."""
     written = _encryption(encryption, order)
-    text = f"apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nencryption: {written}\n"
+    text = f"apiVersion: v1alpha1\nkind: VolumeConfig\nname: EPHEMERAL\nencryption: {written}\n{PLAIN_TEXT}"
     assert parse_machine_config(text.encode(), "x").encryption == ((EPHEMERAL, encryption),)
 
 
@@ -115,5 +117,5 @@ def test_volume_config(encryption: VolumeEncryption, order: list[int]) -> None:
 @settings(deadline=None)
 def test_system_disk_encryption(encryption: VolumeEncryption, order: list[int]) -> None:
     """machine.systemDiskEncryption gives back what was written, in whatever order the keys stand."""
-    text = f"machine: {{systemDiskEncryption: {{state: {_encryption(encryption, order)}}}}}\n"
+    text = f"machine: {{systemDiskEncryption: {{state: {_encryption(encryption, order)}}}}}\n{PLAIN_TEXT}"
     assert parse_machine_config(text.encode(), "x").encryption == ((STATE, encryption),)

@@ -54,8 +54,8 @@ def test_the_policy_spells_out_the_defaults() -> None:
 
 def test_the_endpoint_can_be_given() -> None:
     """The KMS endpoint is the caller's, quoted as it must be."""
-    text = generate_machine_config([KeyKind.KMS], kms_endpoint="grpc://[::1]:4050")
-    assert b'endpoint: "grpc://[::1]:4050"' in text
+    text = generate_machine_config([KeyKind.KMS], kms_endpoint="https://[fe80::1]:4050")
+    assert b'endpoint: "https://[fe80::1]:4050"' in text
     assert parse_machine_config(text, "machine.yaml").warnings == ()
 
 

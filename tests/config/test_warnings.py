@@ -10,9 +10,9 @@ STATIC = "{slot: 3, static: {passphrase: x}}"
 NODE_ID = "{slot: 0, nodeID: {}}"
 TPM = "{slot: 1, tpm: {}}"
 UNSORTED = "{slot: 4, tpm: {options: {pcrs: [7, 1]}}}"
-LOCKED = "{slot: 5, kms: {endpoint: h}, lockToState: true}"
-DOCUMENTED = "{slot: 5, kms: {endpoint: h}, lockToSTATE: true}"
-KMS = "{slot: 2, kms: {endpoint: h}}"
+LOCKED = "{slot: 5, kms: {endpoint: https://h}, lockToState: true}"
+DOCUMENTED = "{slot: 5, kms: {endpoint: https://h}, lockToSTATE: true}"
+KMS = "{slot: 2, kms: {endpoint: https://h}}"
 
 
 def _config(**volumes: str) -> str:
@@ -56,7 +56,7 @@ def test_a_passphrase_with_a_line_break() -> None:
 
 def test_more_keys_than_the_bookkeeping_has_room_for() -> None:
     """From 31 keys on there is no spare slot; 30 keys are silent, in a header that is large enough."""
-    keys = [f"{{slot: {slot}, kms: {{endpoint: h}}}}" for slot in range(32)]
+    keys = [f"{{slot: {slot}, kms: {{endpoint: https://h}}}}" for slot in range(32)]
     large = "---\napiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\ntalosReadable: false\n"
     assert parse(_config(EPHEMERAL=", ".join(keys[:30])) + large).warnings == ()
     (warning,) = parse(_config(EPHEMERAL=", ".join(keys[:31])) + large).warnings
@@ -65,7 +65,7 @@ def test_more_keys_than_the_bookkeeping_has_room_for() -> None:
 
 def test_more_keys_than_the_header_has_room_for() -> None:
     """16 KiB, which Talos reads, hold fewer keys with tokens: said, with what to change; a few keys are silent."""
-    keys = [f"{{slot: {slot}, kms: {{endpoint: h}}}}" for slot in range(30)]
+    keys = [f"{{slot: {slot}, kms: {{endpoint: https://h}}}}" for slot in range(30)]
     (warning,) = parse(_config(EPHEMERAL=", ".join(keys))).warnings
     assert warning.startswith("EPHEMERAL: 30 keys may not fit into a new header, which holds 12288 bytes")
     assert "talosReadable: false" in warning

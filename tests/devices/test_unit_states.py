@@ -7,7 +7,7 @@ import os
 import pytest
 
 from luksctl.devices.programs import Program
-from luksctl.devices.unit_states import UnitState, parse_states, unit_states
+from luksctl.devices.unit_states import UnitState, parse_states, parse_wanted, unit_states
 from luksctl.errors import DeviceError
 from tests.devices.fake_tree import needs
 
@@ -37,6 +37,12 @@ def test_each_unit_has_its_block() -> None:
     assert not states["luksctl-check.timer"].present
     assert [state.present for state in states.values()] == [True, True, False]
     assert parse_states("") == {}
+
+
+def test_what_a_boot_wants_is_a_list_of_units() -> None:
+    """With marks in front of them or without, and an empty line."""
+    shown = "default.target\n  database.service\n* ○ server@one.service\n\n"
+    assert parse_wanted(shown) == {"default.target", "database.service", "server@one.service"}
 
 
 @needs(Program("systemctl", "systemd"))

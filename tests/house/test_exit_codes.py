@@ -6,11 +6,11 @@ import inspect
 import re
 
 from luksctl import errors
-from luksctl.errors import KeyRejected, LuksctlError, TokenInvalid, TpmRejected
+from luksctl.errors import KeyRejected, KmsRejected, LuksctlError, TokenInvalid, TpmRejected
 from tests.house.tree import ROOT
 
 # They end inside luksctl: whoever asked the provider tries the next key.
-NEVER_REACH_MAIN = {KeyRejected, TokenInvalid, TpmRejected}
+NEVER_REACH_MAIN = {KeyRejected, KmsRejected, TokenInvalid, TpmRejected}
 _ROW = re.compile(r"^\| (?P<code>\d+) \| `(?P<name>\w+)` \|(?: `(?P<parent>\w+)` \|)? (?P<text>.+) \|$")
 _DRAWN = re.compile(r"^[ │]*[├└]── (?P<name>\w+) +(?P<code>\d+|-)? .*$")
 

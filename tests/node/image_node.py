@@ -65,6 +65,15 @@ class MadeUpSystem:
         """Fail: nobody here starts anything."""
         raise AssertionError(unit)
 
+    def start_soon(self, unit: str) -> None:
+        """Fail: nothing here is left for another stage."""
+        raise AssertionError(unit)
+
+    def start_dependants(self, unit: str) -> tuple[str, ...]:
+        """Start nothing: nothing here needs `unit`."""
+        del unit
+        return ()
+
     def reset_failed(self, unit: str) -> None:
         """Fail as well."""
         raise AssertionError(unit)

@@ -49,6 +49,15 @@ class RecordedSystem:
             return
         self.mounts[self.state] = os.path.realpath(self.link)
 
+    def start_soon(self, unit: str) -> None:
+        """Fail: nothing here is left for another stage."""
+        raise AssertionError(unit)
+
+    def start_dependants(self, unit: str) -> tuple[str, ...]:
+        """Start nothing: nothing here needs `unit`."""
+        del unit
+        return ()
+
     def reset_failed(self, unit: str) -> None:
         """Do nothing: no unit fails here."""
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from luksctl.errors import Degraded, DeviceError, MetaError
+from luksctl.errors import Degraded, DeviceError, KmsReason, KmsUnavailable, MetaError, ProviderUnavailable
 from luksctl.model.config import EPHEMERAL, STATE, ByImage, VolumeSettings
 from luksctl.model.observed import Missing
 from luksctl.node.apply_config import apply_config
 from luksctl.node.node import Node
-from luksctl.node.report import VolumeState
+from luksctl.node.report import VolumeState, failure_report, write_report
 from luksctl.node.retry import retry
 from luksctl.node.units import mount_unit
 from luksctl.value import replace
@@ -41,6 +41,15 @@ class PatientSystem(RecordedSystem):
         change = self.rounds.pop(0)
         if callable(change):
             change()
+
+    def start_soon(self, unit: str) -> None:
+        """Note it."""
+        self.started.append(f"soon {unit}")
+
+    def start_dependants(self, unit: str) -> tuple[str, ...]:
+        """Note it, and start one."""
+        self.started.append(f"what needs {unit}")
+        return ("database.service",)
 
     def start_unit(self, unit: str) -> None:
         """Note it; mount STATE, or fail."""
@@ -98,7 +107,8 @@ def test_a_volume_that_somebody_else_opened_ends_the_retries(node: Bench) -> Non
 
     patient, system = _patient(node, None, open_it)
     assert retry(patient, STATE).state is VolumeState.OPEN
-    assert system.started == [mount_unit(str(node.state))]
+    mount = mount_unit(str(node.state))
+    assert system.started == [mount, f"what needs {mount}"]
 
 
 def test_an_error_while_looking_does_not_end_the_retries(node: Bench) -> None:
@@ -149,9 +159,58 @@ def test_an_ephemeral_that_stays_locked_is_not_tried_by_the_unit_of_state(node: 
     system.failing = {mount_unit(ephemeral)}
     report = retry(replace(patient, settings=settings, tell=told.append), STATE)
     assert report.state is VolumeState.OPEN
-    assert system.started == [mount_unit(str(node.state)), mount_unit(ephemeral)]
-    assert len(told) == 1
-    assert "EPHEMERAL did not come up" in told[0]
+    state = mount_unit(str(node.state))
+    assert system.started == [state, f"what needs {state}", mount_unit(ephemeral)]
+    assert told[0] == "started what needs STATE: database.service"
+    assert "EPHEMERAL did not come up" in told[1]
+    assert len(told) == 2
+
+
+def test_what_is_mounted_already_starts_nothing(node: Bench) -> None:
+    """A service that ended on purpose is not run again."""
+    node.world.open_mapping = replace(MAPPING, signature=XFS)
+    patient, system = _patient(node, None)
+    system.mounts[str(node.state)] = "/dev/mapper/luks2-STATE"
+    assert retry(patient, STATE).state is VolumeState.OPEN
+    assert system.started == [mount_unit(str(node.state))]
+
+
+def _needs_network() -> KmsUnavailable:
+    return KmsUnavailable("the KMS is asked once the network is up", reason=KmsReason.NETWORK_LATER)
+
+
+def test_what_waits_for_the_network_is_handed_over(node: Bench) -> None:
+    """At once where the hook found that out already, else after one attempt; the other stage does not hand over."""
+    node.world.fail["lock volume STATE"] = _needs_network()
+    patient, system = _patient(node, None)
+    assert retry(patient, STATE).network
+    assert _attempts(node) == 1
+    write_report(patient, failure_report(STATE, _needs_network()))
+    patient, again = _patient(node)
+    assert retry(patient, STATE).network
+    assert _attempts(node) == 1
+    assert system.started == again.started == ["soon luksctl-network@STATE.service"]
+    node.world.fail.clear()
+    node.world.open_mapping = replace(MAPPING, signature=XFS)
+    patient, _ = _patient(node, None)
+    assert retry(patient, STATE, network=True).state is VolumeState.OPEN
+
+
+def test_a_cause_is_told_when_it_changes(node: Bench) -> None:
+    """Not once a minute for hours; and who looks finds it in the journal."""
+    told: list[str] = []
+    node.world.fail["lock volume STATE"] = ProviderUnavailable("the KMS is not reached")
+
+    def another() -> None:
+        node.world.fail["lock volume STATE"] = ProviderUnavailable("the KMS does not serve this node")
+
+    patient, _ = _patient(node, None, None, another, None)
+    with pytest.raises(GaveUpError):
+        retry(replace(patient, tell=told.append), STATE, network=True)
+    assert [line.partition(";")[0].partition(": ")[2] for line in told] == [
+        "the KMS is not reached",
+        "the KMS does not serve this node",
+    ]
 
 
 def test_a_state_that_does_not_mount_is_an_error(node: Bench) -> None:

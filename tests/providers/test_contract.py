@@ -11,8 +11,11 @@ import pytest
 
 from luksctl.errors import KeyRejected, LuksctlError, ProviderUnavailable, TokenInvalid
 from luksctl.model.config import ConfiguredKey, KmsKey, NodeIdKey, StaticKey, TpmKey, TpmPolicy
+from luksctl.model.meta import KmsAccess
 from luksctl.model.ports import KeyProvider, MadeKey
 from luksctl.providers.deadline import Deadline, PunctualProvider
+from luksctl.providers.kms import KmsProvider
+from luksctl.providers.kms_connection import KmsConnection
 from luksctl.providers.node_id import NodeIdProvider
 from luksctl.providers.salted import SaltedProvider
 from luksctl.providers.static import StaticProvider
@@ -20,11 +23,15 @@ from luksctl.providers.tpm import TpmProvider
 from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.secret import Secret
 from tests.marker import MARKER, shown_in
+from tests.providers.authorities import Authority
+from tests.providers.kms_server import KmsServer, free_port
 from tests.providers.measured_boot import boot
 from tests.providers.swtpm import Swtpm
 
 UUID = "4c4c4544-0042-3510-8051-b4c04f4e5731"
 SALT = b"a marker in a salt\nof 32 bytes.."
+KMS_PORT = free_port()
+KMS_ENDPOINT = f"https://127.0.0.1:{KMS_PORT}"
 DOCUMENTED = (KeyRejected, TokenInvalid, ProviderUnavailable)
 
 
@@ -85,6 +92,32 @@ class MeasuredMachine:
             self._running.__exit__(None, None, None)
 
 
+class NetworkedMachine:
+    """The kms provider and a KMS that is started when it is first needed, and stopped with the module."""
+
+    def __init__(self) -> None:
+        self._authority = Authority()
+        self._running: KmsServer | None = None
+        self._connections: list[KmsConnection] = []
+
+    def __call__(self) -> KeyProvider:
+        """Return a provider with a connection of its own."""
+        if self._running is None:
+            self._running = KmsServer(self._authority, port=KMS_PORT)
+            self._running.__enter__()
+        connection = KmsConnection(KmsAccess(roots=(self._authority.pem,)))
+        self._connections.append(connection)
+        return KmsProvider(lambda: connection, lambda: UUID)
+
+    def stop(self) -> None:
+        """Stop the KMS, if it was started."""
+        for connection in self._connections:
+            connection.close()
+        if self._running is not None:
+            self._running.stop()
+
+
+KMS = NetworkedMachine()
 TPM = MeasuredMachine()
 DEADLINE = Deadline("the TPM")
 
@@ -148,14 +181,30 @@ CASES = {
         (SALT,),
         fresh=True,
     ),
+    "kms": Case(KMS, ConfiguredKey(4, KmsKey(KMS_ENDPOINT)), True, (UUID.encode(),), fresh=True),
+    "kms, in time": Case(
+        lambda: PunctualProvider(KMS(), Deadline("the KMS")),
+        ConfiguredKey(4, KmsKey(KMS_ENDPOINT)),
+        True,
+        (UUID.encode(),),
+        fresh=True,
+    ),
+    "kms, locked": Case(
+        lambda: SaltedProvider(KMS(), Salt()),
+        ConfiguredKey(4, KmsKey(KMS_ENDPOINT), lock_to_state=True),
+        True,
+        (UUID.encode(), SALT),
+        fresh=True,
+    ),
     "a fake with tokens": Case(SealingProvider, ConfiguredKey(5, KmsKey("h")), True, (MARKER,)),
 }
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _stopped_tpm() -> Iterator[None]:
+def _stopped_services() -> Iterator[None]:
     yield
     TPM.stop()
+    KMS.stop()
 
 
 @pytest.fixture(params=list(CASES.values()), ids=list(CASES))

@@ -19,6 +19,7 @@ from luksctl.errors import (
     Refused,
 )
 from luksctl.model.config import (
+    CHEAPEST_KDF,
     EPHEMERAL,
     STATE,
     EncryptionPolicy,
@@ -190,16 +191,30 @@ def test_a_token_is_read_back_from_the_medium_to_prove() -> None:
 
 def test_slots_are_tried_cheapest_first() -> None:
     """A slot with a random key costs less than one with a full passphrase KDF, whatever their numbers."""
-    encryption = encrypted(static(0), node_id(1), kms(30))
+    encryption = encrypted(static(0), static(1, b"another"), node_id(30))
+    cheap = (("nodeID", CHEAPEST_KDF),)
     world = World()
-    world.converge(wish(encryption, policy=EncryptionPolicy(kdf=KdfCost(4, 4096, 1))))
+    world.converge(wish(encryption, policy=EncryptionPolicy(kdf=KdfCost(4, 4096, 1), kdf_by_kind=cheap)))
     world.reboot()
     world.calls.clear()
     done = world.converge(wish(encryption))
     tried = [call for call in world.calls if call.startswith("volume_key")]
     assert set(tried) == {"volume_key 30"}
     opened = next(each for each in done if isinstance(each.step, OpenVolume))
-    assert (opened.slot, opened.detail) == (30, "with slot 30 (kms)")
+    assert (opened.slot, opened.detail) == (30, "with slot 30 (nodeID)")
+
+
+def test_a_kms_is_asked_after_all_that_needs_no_network() -> None:
+    """However cheap its slot is: while it is dead, nobody waits for it whom another key lets in."""
+    encryption = encrypted(kms(0), static(1), node_id(2))
+    world = World()
+    world.converge(wish(encryption, policy=EncryptionPolicy(kdf=KdfCost(4, 4096, 1))))
+    world.reboot()
+    world.keys.asked.clear()
+    done = world.converge(wish(encryption))
+    opened = next(each for each in done if isinstance(each.step, OpenVolume))
+    assert opened.detail == "with slot 1 (static)"
+    assert "kms 0" not in world.keys.asked
 
 
 def test_a_dead_cheap_key_falls_back_to_the_next() -> None:

@@ -24,7 +24,7 @@ from luksctl.model.config import (
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import HeaderCopies, Keyslot, LuksHeader, Segment, Token
 from luksctl.model.intent import Intent, ResetIntent
-from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
+from luksctl.model.meta import KeptAccess, MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
 from luksctl.model.ports import Activation, HeaderFormat, Ports
 from luksctl.model.probe import Device, Hardware, Range, Signature
@@ -360,6 +360,9 @@ class _Meta:
     def start_over(self, record: NodeRecord) -> None:
         self.world.call("meta start over")
         self.world.meta.put(MetaContent(record=record))
+
+    def write_kms_access(self, kept: KeptAccess | None) -> None:
+        self.world.call(f"meta tag 0xe1 {'without' if kept is None else 'with'} a value")
 
     def _content(self) -> MetaContent:
         state = self.world.meta.state()
