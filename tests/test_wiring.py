@@ -31,13 +31,14 @@ from luksctl.model.observed import Ambiguous, Missing
 from luksctl.model.ports import HeaderFormat, KeyProvider
 from luksctl.model.probe import Device
 from luksctl.model.sealing import Vouching
+from luksctl.node.located_meta import LocatedMeta
 from luksctl.node.node import Node, Paths
 from luksctl.providers.kms_token import write_token
 from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
 from luksctl.value import replace
-from luksctl.wiring import LocatedMeta, build_node
+from luksctl.wiring import build_node
 from tests.providers.measured_boot import boot
 from tests.providers.swtpm import Swtpm
 

@@ -36,8 +36,8 @@ ONE_STEP = (cheapest(("slot: 0, static: {passphrase: rotated}",), ("slot: 1, nod
 EVERY_CHANGE = tuple(cheapest(keys, keys) for keys in ((A, B), (B,), (B, A_AGAIN), (A_IN_B,), (LAST,)))
 ROTATED_PATH = "/root/rotated.yaml"
 
-# Runs one stage of the boot, applies a config, syncs a volume or resets some, and after each step waits until the rig has
-# noted how far the disk's write log got.
+# Runs one stage of the boot, applies a config, syncs a volume or resets some, and after each step waits until the rig
+# has noted how far the disk's write log got.
 DRIVER = """
 import json, os, sys, time
 sys.path.insert(0, "/opt/luksctl")
@@ -134,7 +134,7 @@ class FirstBoot:
 
 
 def drive(machine: Machine, disk: Disk, what: str, seen: list[StepEnd]) -> None:
-    """Run one stage, a config, a sync or a reset in the guest, and note where each of its steps ended in the write log."""
+    """Run one stage, a config, a sync or a reset in the guest, and note where each step ended in the write log."""
     run = machine.begin("python3", "/root/driver.py", what)
     number = 0
     while True:
