@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luksctl.model.header import LuksHeader
-from luksctl.model.observed import Luks2, Unfinished
+from luksctl.model.observed import Erasing, Luks2, Unfinished
 from luksctl.model.simulate import World
 from luksctl.reconcile.books import unverified
 
@@ -17,6 +17,8 @@ def essence(world: World) -> tuple[object, ...]:
         parts += [None if mapping is None else (mapping.path, mapping.signature is not None)]
         if header is not None:
             parts += [header.uuid, header.subsystem, _keyslots(header), _bookkeeping(header)]
+    if isinstance(observed, Erasing):
+        parts += [observed.intent, observed.copies.state, observed.mapping is None, observed.holder]
     if isinstance(observed, Unfinished):
         parts.append(observed.intent)
     if isinstance(observed, Luks2):
