@@ -16,6 +16,7 @@ from luksctl.model.intent import FormatIntent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.units import MIB
 from tests.cli.desk import PASSPHRASE, Answer, Desk, encrypted
+from tests.reconcile.stage import stock
 
 _IMAGES = ("meta", "state", "ephemeral")
 
@@ -108,7 +109,9 @@ def test_the_volume_can_be_formatted_again(node: Desk) -> None:
     assert "NotBlank" not in json.dumps(planned)
 
 
-@pytest.mark.parametrize("state", ["blank", "noise", "no header", "both copies torn", "unfinished", "luks1"])
+@pytest.mark.parametrize(
+    "state", ["blank", "noise", "no header", "both copies torn", "unfinished", "half re-encrypted", "luks1"]
+)
 def test_any_state_is_erased(desk: Desk, state: str) -> None:
     """Broken, locked, foreign or half made: what is announced by name is erased."""
     image = desk.path("ephemeral")
@@ -128,6 +131,8 @@ def test_any_state_is_erased(desk: Desk, state: str) -> None:
                 target.write(b"LUKS\xba\xbe\x00\x01" + b"x" * 4096)
             case _:
                 pass
+    if state == "half re-encrypted":
+        stock("reencrypt", "--init-only", "--key-file=-", "--key-slot=0", str(image), key=PASSPHRASE.encode())
     identity = os.path.realpath(image)
     if state == "unfinished":
         store(desk).update_record(lambda record: record.with_intent(FormatIntent("EPHEMERAL", identity, "u", 3)))

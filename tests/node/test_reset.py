@@ -276,3 +276,15 @@ def test_what_is_looked_at_shows_who_uses_it(images: ImageNode) -> None:
     assert isinstance(target.found, Erasing)
     assert target.found.holder == "the mount of /dev/mapper/luks2-EPHEMERAL"
     assert images.bytes_of() == before
+
+
+def test_header_backups_that_state_kept_go_with_the_volume(images: ImageNode) -> None:
+    """Whoever has one and a passphrase of then opens what a reset leaves; those of the other volume stay."""
+    images.mount(STATE)
+    kept = images.state / "header-backups"
+    kept.mkdir()
+    for volume in (STATE, EPHEMERAL):
+        (kept / f"{volume}-00000000-0000-4000-8000-0000000000a1.json").write_text("{}")
+    announced(images, EPHEMERAL)
+    erase_announced(images.node)
+    assert [path.name.partition("-")[0] for path in kept.iterdir()] == [STATE]
