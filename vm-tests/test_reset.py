@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from first_boots import CONFIG, DISK_MIB, DRIVER, StepEnd, drive
 from nodes import NODE_ID, config, encrypted, mounted_from, node_spec, quick, report, status
 from power_cuts import sampled
@@ -219,6 +221,7 @@ def wipes_only_what_no_volume_uses(stage: Stage, disks: Shelf) -> None:
     assert spare.read(0, 17 << 20).count(0) == 17 << 20
 
 
+@pytest.mark.timeout(7200 if os.environ.get("FAULTS") == "all" else 1800)
 def test_a_cut_reset_is_ended_by_the_next_boot(
     machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
 ) -> None:
