@@ -46,10 +46,15 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _tell_systemd() -> None:
-    from luksctl.boot.readiness import tell_ready  # noqa: PLC0415  # the start is timed, and this is the end
+    """Say that the work is done before the process has ended.
+
+    A thread that asks a TPM which does not answer sits in the kernel and keeps the process from ending until the kernel
+    gives the TPM up: minutes after another key opened the volume. Whoever waits for the volume need not wait for that.
+    """
+    from luksctl.sd_notify import READY, notify  # noqa: PLC0415  # the start is timed, and this is the end
 
     try:
-        tell_ready()
+        notify(READY)
     except OSError as error:
         _say(_WARNING, f"systemd could not be told that it is open: {error.strerror}")
 

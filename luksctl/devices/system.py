@@ -90,15 +90,10 @@ class RunningSystem:
 
     def tell_ready(self) -> None:
         """Tell systemd that the service runs, if it wants to know (sd_notify(3)); DeviceError where it cannot be."""
-        address = os.environ.get("NOTIFY_SOCKET")
-        if not address:
-            return
-        import socket  # noqa: PLC0415  # the hook tells nothing, and its start is timed
+        from luksctl.sd_notify import READY, notify  # noqa: PLC0415  # few services do, and a start is timed
 
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as stream:
-                # An abstract address is written with an @ in front.
-                stream.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+            notify(READY)
         except OSError as error:
             raise DeviceError(f"systemd cannot be told that the service runs: {error.strerror}") from error
 

@@ -17,9 +17,9 @@ from luksctl.hints import Final, final
 from luksctl.kms import status, worker
 from luksctl.kms.address import Address, listening, reserve
 from luksctl.kms.board import Board
-from luksctl.kms.notify import notify
 from luksctl.kms.plan import Plan
 from luksctl.kms.process import Signals, fork
+from luksctl.sd_notify import READY, STOPPING, notify
 from luksctl.secret import Secret
 from luksctl.value import replace
 
@@ -55,10 +55,10 @@ def _run(crew: _Crew, watching: Callable[[], int], plan: Plan, tell: Callable[[s
             crew.start(number)
         crew.await_ready(signals)
         tell(_listening(plan.address, plan.status_address, plan.options.workers))
-        notify("READY=1")
+        notify(READY)
         crew.keep_up(signals, tell)
     finally:
-        notify("STOPPING=1")
+        notify(STOPPING)
         killed = crew.end(signals, plan.options.grace_s + _END_MARGIN_S)
     tell("stopped" if not killed else f"stopped; {killed} workers had to be killed")
     return 1 if killed else 0

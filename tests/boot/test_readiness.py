@@ -39,7 +39,7 @@ def test_an_open_volume_is_told_at_once(manager: socket.socket, monkeypatch: pyt
     """It is mounted then, whatever still runs in the process."""
     _ends(monkeypatch, OPEN)
     assert hook.run(["STATE"]) == 0
-    assert manager.recv(100) == b"READY=1\n"
+    assert manager.recv(100) == b"READY=1"
 
 
 def test_a_volume_that_did_not_open_is_not_told(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_an_abstract_address_is_understood(monkeypatch: pytest.MonkeyPatch) -> N
         listening.bind("\0luksctl-test-readiness")
         monkeypatch.setenv("NOTIFY_SOCKET", "@luksctl-test-readiness")
         assert hook.run(["STATE"]) == 0
-        assert listening.recv(100) == b"READY=1\n"
+        assert listening.recv(100) == b"READY=1"
 
 
 def test_who_cannot_be_told_is_a_warning(

@@ -1,8 +1,4 @@
-"""Tell systemd that the work of a unit is done before its process has ended (sd_notify(3)).
-
-A thread that asks a TPM which does not answer sits in the kernel, and keeps the process from ending until the kernel
-gives the TPM up: minutes after another key opened the volume. Whoever waits for the volume need not wait for that.
-"""
+"""What systemd is told of a service of Type=notify (sd_notify(3)), whose start it waits for."""
 
 from __future__ import annotations
 
@@ -13,17 +9,19 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, socket
 
 from luksctl.hints import Final
 
-_READY: Final = b"READY=1\n"
+READY: Final = "READY=1"
+STOPPING: Final = "STOPPING=1"
 
 
-def tell_ready() -> None:
-    """Say so where systemd waits for it, else do nothing; raises OSError."""
+def notify(state: str) -> None:
+    """Send `state` to whoever started us as a service, nothing where nobody did; raises OSError."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     channel = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
+        # An abstract address is written with an @ in front.
         channel.connect("\0" + address[1:] if address.startswith("@") else address)
-        channel.send(_READY)
+        channel.send(state.encode())
     finally:
         channel.close()
