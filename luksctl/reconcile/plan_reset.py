@@ -38,7 +38,9 @@ def steps_of_reset(found: Erasing, meta: MetaFacts) -> tuple[Step, ...]:
     header = found.copies.best
     keys: tuple[Step, ...] = ()
     forget: tuple[Step, ...] = ()
-    if intent.volume == STATE and meta.has_tag9:
+    kept = meta.kms_access is not None or meta.kms_access_problem is not None
+    if intent.volume == STATE and (meta.has_tag9 or kept):
+        # What META keeps for the time before STATE is open goes with STATE's keys there.
         forget = (WriteStateEncryption(STATE, None),)
     if found.holder is not None:
         limit_bytes = min(device.size_bytes, data_offset(found.copies))

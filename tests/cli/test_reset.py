@@ -13,7 +13,8 @@ from luksctl.devices.medium import is_zero
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import ConfiguredKey, NodeIdKey, VolumeEncryption
 from luksctl.model.intent import FormatIntent, ResetIntent
-from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
+from luksctl.model.meta import KeptAccess, KmsAccess, MetaFacts, MetaState, NodeRecord
+from luksctl.secret import Secret
 from luksctl.units import MIB
 from tests.cli.desk import PASSPHRASE, Answer, Desk, encrypted
 from tests.reconcile.stage import stock
@@ -88,6 +89,15 @@ def test_state_takes_its_keys_in_meta_along(node: Desk) -> None:
     found = facts(node)
     assert (found.has_tag9, found.record.encrypted, found.record.intents) == (False, ("EPHEMERAL",), ())
     assert node.bytes_of("ephemeral") == ephemeral
+
+
+def test_state_takes_the_access_to_a_key_service_along(node: Desk) -> None:
+    """A credential that META keeps for the time before STATE is open is gone, also where no key of STATE is in META."""
+    store(node).write_state_encryption(None)
+    store(node).write_kms_access(KeptAccess(KmsAccess(token=Secret.take(b"the credential"))))
+    assert wipe(node, "--system-labels-to-wipe", "STATE").code == 0
+    assert facts(node).kms_access is None
+    assert b"the credential" not in node.path("meta").read_bytes()
 
 
 def test_no_label_erases_all_three(node: Desk) -> None:
