@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 STORY_TIMEOUT_S = 7200 if os.environ.get("FAULTS") == "all" else 900
 LONGEST = (
     "test_power_cuts",
-    "test_rig_smoke",
     "test_secure_boot",
     "test_tpm",
+    "test_reset",
+    "test_rig_smoke",
     "test_sealing_cuts",
     "test_locked_ephemeral",
     "test_maintenance",

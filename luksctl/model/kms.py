@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from luksctl.hints import Final, Protocol
 from luksctl.secret import Secret
-from luksctl.value import frozen
+from luksctl.value import field, frozen
 
 DEFAULT_DIRECTORY: Final = "/var/lib/luksctl-kms"
 # What Talos' reference server listens on, and beside it, for this host only, what watches the server.
@@ -43,7 +43,7 @@ class KnownNode:
     `certificate` is the SHA-256 of the public key of the client certificate that is bound to it, in hex.
     """
 
-    identity: bytes
+    identity: bytes = field(repr=False)
     state: NodeState
     certificate: str | None
     first_seen: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -26,9 +27,15 @@ def sample(kind: Any) -> Any:
         return sample(next(part for part in typing.get_args(kind) if part is not types.NoneType))
     if origin is tuple:
         return tuple(sample(part) for part in typing.get_args(kind) if part is not Ellipsis)
+    if origin is Callable:
+        return _nobody
     if kind is Secret:
         return Secret.take(MARKER)
     return _PLAIN[kind] if kind in _PLAIN else _sample_of_class(kind)
+
+
+def _nobody(*_: object) -> typing.NoReturn:
+    raise AssertionError("a sample is not called")
 
 
 def samples_of_union(kind: Any) -> list[Any]:
