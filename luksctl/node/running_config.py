@@ -172,9 +172,10 @@ def _tried(node: Node, reached: _Reached) -> list[str]:
 def _replace(node: Node, directory: str, config: MachineConfig, reached: _Reached, notes: tuple[str, ...]) -> Taken:
     """Store `config`, and bring the keyslots in sync with it; a trial is confirmed, or given up, by that."""
     before = _stored(directory)
-    store_config(directory, config)
+    # First what waits: after a cut between the two, the next boot must not put an older config over this one.
     if forget_staged(directory):
         notes = (*notes, _OVERWRITTEN)
+    store_config(directory, config)
     if trial.end(node):
         notes = (*notes, "the trial is over")
     earlier = previous_names(directory)

@@ -164,6 +164,22 @@ def test_a_later_config_drops_what_was_staged_and_says_so(node: Bench) -> None:
     assert staged_config(str(node.state)) is None
 
 
+def test_what_was_staged_never_comes_back_over_a_later_config(node: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power goes while the later one is stored: the old one rules, and the next boot takes up nothing older."""
+    given(node, wanted("staged"), Mode.STAGED)
+
+    def cut(*_: object) -> None:
+        raise PowerCut
+
+    with monkeypatch.context() as patched:
+        patched.setattr("luksctl.node.running_config.store_config", cut)
+        with pytest.raises(PowerCut):
+            given(node, wanted("later"), Mode.NO_REBOOT)
+    node.system.boot = "boot 2"
+    assert take_staged(node.node, str(node.state)) == ()
+    assert node.stored() == OLD.text
+
+
 def test_what_ephemeral_does_not_open_with_may_be_staged_for_a_reset(node: Bench) -> None:
     """The documented way to change what cannot be changed: stage, then reset the volume with a reboot."""
     applied = given(node, config(), Mode.STAGED)
