@@ -34,6 +34,8 @@ LONGEST = (
     "test_reset",
     "test_rig_smoke",
     "test_sealing_cuts",
+    "test_kms",
+    "test_kms_service",
     "test_locked_ephemeral",
     "test_maintenance",
     "test_torn_meta",

@@ -14,7 +14,7 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import recoveries, resets, restores
+from tests.faults import recoveries, resets, restores, tpm_sealings
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -142,6 +142,7 @@ OPERATIONS: Final = {
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),
     "keys rotate, static": _rotate(),
+    "a lost tpm key sealed anew": Operation(tpm_sealings.lost, tpm_sealings.sealed_anew, tpm_sealings.next_boot),
     "keys rotate, by a provider": Operation(formatted(ONE), rotated, next_boot_to(ONE)),
     "a key with a token in place of a passphrase": _sealed(TYPED, ONE),
     "a passphrase in place of a key with a token": _sealed(ONE, TYPED),
