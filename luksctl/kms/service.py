@@ -6,9 +6,11 @@ one look into the list. So nobody learns from it which UUIDs are in the list.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from luksctl.errors import LuksctlError
 from luksctl.hints import Final, final
@@ -60,6 +62,7 @@ class Service:
     def __init__(self, parts: Parts, clock: Callable[[], float] = time.time) -> None:
         self._parts = parts
         self._clock = clock
+        self._trouble = ""
 
     def answer(self, verb: Verb, wire: bytes, caller: Caller) -> bytes:
         """Return the Response as bytes; Denied where there is none. Each call is written down before it is answered."""
@@ -67,7 +70,8 @@ class Service:
         begun = time.perf_counter()
         try:
             reply = call.reply(wire)
-        except LuksctlError:
+        except LuksctlError as error:
+            self._tell(error)
             call.outcome, reply = Outcome.UNAVAILABLE, b""
         except BaseException:
             call.outcome = Outcome.FAILED
@@ -77,6 +81,14 @@ class Service:
         if call.outcome not in _GRANTED:
             raise Denied(call.outcome)
         return reply
+
+    def _tell(self, error: LuksctlError) -> None:
+        """Say why nothing can be answered; the caller does not learn it. Once, however many ask while it lasts."""
+        if str(error) != self._trouble:
+            self._trouble = str(error)
+            with suppress(OSError):
+                sys.stderr.write(f"luksctl kms: {error}\n")
+                sys.stderr.flush()
 
     def _conclude(self, call: _Call, took_s: float) -> None:
         """Write the call down, and count it; a key that nobody could write down is not given out.
@@ -89,7 +101,8 @@ class Service:
                 audit.write(
                     call.verb, call.outcome, node=call.node, peer=call.caller.address, began=call.now, took_s=took_s
                 )
-        except LuksctlError:
+        except LuksctlError as error:
+            self._tell(error)
             row.audit_failed()
             if call.outcome in _GRANTED:
                 call.outcome = Outcome.UNAVAILABLE

@@ -191,14 +191,18 @@ class SqliteNodes:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Run the block as one transaction that has the write lock from the start, so that it never loses it midway."""
+    """Run the block as one transaction that has the write lock from the start, so that it never loses it midway.
+
+    One that fails, be it while it is committed, leaves the connection ready for the next.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite itself has ended it where the disk is full
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 def _node(row: tuple[bytes, str, str | None, int, int, int | None, str | None, str]) -> KnownNode:

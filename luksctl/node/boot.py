@@ -68,12 +68,17 @@ def open_volume(node: Node, volume: str, deadline: Deadline, *, booting: bool = 
     return report
 
 
-def finish_resets(node: Node, stage: str, deadline: Deadline) -> None:
-    """Finish what META announces to be erased, before anything is opened; raises what keeps this stage's from it."""
-    if node.ports.meta.load().record.resets:
+def finish_resets(node: Node, stage: str, deadline: Deadline) -> MetaFacts:
+    """Finish what META announces to be erased, before anything is opened; raises what keeps this stage's from it.
+
+    Returns META as it was before.
+    """
+    meta = node.ports.meta.load()
+    if meta.record.resets:
         from luksctl.node.reset import finish_announced  # noqa: PLC0415  # few boots have any
 
         finish_announced(node, stage, deadline)
+    return meta
 
 
 def _go_on_with_network(node: Node, volume: str) -> bool:
@@ -212,9 +217,11 @@ def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> 
 
     Stores the outside config in a STATE that has none, and lets META's tag 9 follow STATE's own config.
     """
-    finish_resets(node, EPHEMERAL, deadline)
+    meta = finish_resets(node, EPHEMERAL, deadline)
+    turned = _turned_over(node, meta) if booting else ()
     earlier = () if (mounted := state_directory(node)) is None else previous_names(mounted)
     config, notes, refusal = _effective_config(node, booting=booting)
+    notes = (*turned, *notes)
     if refusal is None:
         from luksctl.node.kms_meta import follow_reach  # noqa: PLC0415  # the first stage needs none of it
 
@@ -242,19 +249,33 @@ def _effective_config(node: Node, *, booting: bool) -> tuple[MachineConfig, tupl
         return outside, (), "STATE is not mounted, so this config may only open"
     if stat.S_IMODE(os.stat(directory).st_mode) != _STATE_MODE:
         os.chmod(directory, _STATE_MODE)
-    notes = _turned_over(node, directory) if booting else ()
     stored = stored_config(directory)
     if stored is None:
         return _first_config(node, directory, booting=booting)
-    return stored, (*notes, *_ignored(node, stored), *follow_state(node, stored, booting=booting).findings), None
+    return stored, (*_ignored(node, stored), *follow_state(node, stored, booting=booting).findings), None
 
 
-def _turned_over(node: Node, directory: str) -> tuple[str, ...]:
-    """Do what earlier boots left to this one: a staged config becomes STATE's own, and a trial is over."""
+def _turned_over(node: Node, meta: MetaFacts) -> tuple[str, ...]:
+    """Do what earlier boots left to this one: a staged config becomes STATE's own, and a trial is over.
+
+    What cannot be done is a finding: the config that STATE holds opens the volumes all the same.
+    """
+    directory = state_directory(node)
+    if directory is None:
+        return ()
     from luksctl.node.staged import take_staged  # noqa: PLC0415  # the first stage does without, and its start is timed
     from luksctl.node.trial import end_by_reboot  # noqa: PLC0415  # as above
 
-    return (*take_staged(node, directory), *end_by_reboot(node))
+    found: list[str] = []
+    try:
+        found += take_staged(node, directory)
+    except OSError as error:
+        found.append(f"the staged config could not be made STATE's own: {error.strerror or type(error).__name__}")
+    try:
+        found += end_by_reboot(node, meta)
+    except LuksctlError as error:
+        found.append(f"META still announces the trial that this reboot ended: {error}")
+    return tuple(found)
 
 
 def _first_config(node: Node, directory: str, *, booting: bool) -> tuple[MachineConfig, tuple[str, ...], str | None]:

@@ -54,9 +54,9 @@ def end(node: Node) -> bool:
     return True
 
 
-def end_by_reboot(node: Node) -> tuple[str, ...]:
+def end_by_reboot(node: Node, meta: MetaFacts) -> tuple[str, ...]:
     """Take back the announcement of an earlier boot, and say so. Its keys go as the keyslots follow the config."""
-    trial = node.ports.meta.load().record.trial
+    trial = meta.record.trial
     if trial is None or trial.boot_id == node.system.boot_id():
         return ()
     end(node)

@@ -15,7 +15,7 @@ import pytest
 
 from luksctl.errors import Busy, DeviceError
 from luksctl.kms.nodes import Sighting
-from luksctl.kms.sqlite_nodes import NAME, SqliteNodes
+from luksctl.kms.sqlite_nodes import NAME, SqliteNodes, _transaction
 from luksctl.model.kms import KnownNode, NodeState
 from tests.house.tree import ROOT
 
@@ -177,3 +177,30 @@ def test_what_was_answered_is_there_after_a_kill(store: SqliteNodes, tmp_path: P
         known = store.find(hashlib.sha256(str(number).encode()).digest())
         assert known is not None
         assert known.changed == number
+
+
+def test_a_full_disk_leaves_the_list_as_it_was_and_ready(store: SqliteNodes) -> None:
+    """The cause is named; once there is room, the same thread goes on."""
+    connection = store._connection()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(DeviceError, match="full"):
+        _allow(store, *(hashlib.sha256(number.to_bytes(4)).digest() for number in range(5000)))
+    assert store.every() == ()
+    connection.execute("PRAGMA max_page_count = 100000")
+    _allow(store, A)
+    assert [node.identity for node in store.every()] == [A]
+
+
+def test_a_transaction_that_cannot_be_committed_is_over(tmp_path: Path) -> None:
+    """Its error is the one that is told, and the next one begins."""
+    connection = sqlite3.connect(tmp_path / "any.db", isolation_level=None)
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("CREATE TABLE one (id INTEGER PRIMARY KEY)")
+    connection.execute("CREATE TABLE two (id INTEGER REFERENCES one DEFERRABLE INITIALLY DEFERRED)")
+    with pytest.raises(sqlite3.IntegrityError), _transaction(connection):
+        connection.execute("INSERT INTO two VALUES (7)")
+    with _transaction(connection):
+        connection.execute("INSERT INTO one VALUES (7)")
+    assert connection.execute("SELECT count(*) FROM two").fetchone() == (0,)
+    connection.close()

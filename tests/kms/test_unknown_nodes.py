@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from luksctl.errors import DeviceError
 from luksctl.kms.admission import Outcome
 from luksctl.kms.identity import identity_of
 from luksctl.model.kms import Enrol, Enrolment, NodeState
@@ -189,3 +190,19 @@ def test_pending_nodes_do_not_fill_the_disk(tmp_path: Path) -> None:
         running.notebook.flush()
         assert running.store.counts()[NodeState.PENDING] == 2
         assert running.board.dropped_total == 3
+
+
+def test_why_nothing_can_be_answered_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The caller hears "try again later", the operator the cause, and not once for each call."""
+
+    def broken(_: bytes) -> None:
+        raise DeviceError("nodes.db: disk I/O error")
+
+    with serving(tmp_path) as running:
+        monkeypatch.setattr(running.store, "find", broken)
+        client = running.client()
+        assert [client.seal().code for _ in range(3)] == [grpc.StatusCode.UNAVAILABLE] * 3
+        assert running.outcomes() == ["unavailable"] * 3
+    assert capfd.readouterr().err.count("luksctl kms: nodes.db: disk I/O error") == 1

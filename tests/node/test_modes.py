@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from luksctl.config.documents import parse_machine_config
-from luksctl.errors import Degraded, DeviceError, Refused
+from luksctl.errors import Degraded, DeviceError, MetaError, Refused
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
 from luksctl.model.meta import Trial
 from luksctl.node.apply_config import Applied, apply_config
@@ -311,3 +312,32 @@ def test_status_says_what_waits_and_what_is_on_trial(node: Bench) -> None:
     said = node_status(node.node, (EPHEMERAL,)).notes
     assert "a machine config waits for the next boot, which follows it" in said
     assert any("on trial for 60 s more" in note for note in said)
+
+
+@pytest.mark.parametrize("broken", ["luksctl.node.staged.store_config", "luksctl.node.trial.end"])
+def test_what_a_boot_cannot_take_over_keeps_no_volume_shut(
+    node: Bench, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """A STATE that is full, or a META that takes no writes, is a finding: the config before opens EPHEMERAL."""
+    given(node, wanted("staged"), Mode.STAGED)
+    given(node, wanted("tried"), Mode.TRY, timeout_s=3600.0)
+
+    def failing(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device") if "staged" in broken else MetaError("read-only")
+
+    monkeypatch.setattr(broken, failing)
+    reboot(node)
+    report = open_volume(node.node, EPHEMERAL, node.now, booting=True)
+    expected = "could not be made STATE's own: No space left" if "staged" in broken else "still announces the trial"
+    assert any(expected in note for note in report.notes)
+    assert report.device is not None
+    assert keys_that_open(node) == ({b"correct horse"} if "staged" in broken else {b"staged"})
+
+
+def test_the_config_before_a_staged_one_is_not_kept_once_its_key_is_gone(node: Bench) -> None:
+    """It holds a passphrase that was rotated out."""
+    given(node, wanted("changed"), Mode.STAGED)
+    reboot(node)
+    open_volume(node.node, EPHEMERAL, node.now, booting=True)
+    assert keys_that_open(node) == {b"changed"}
+    assert list((node.state / "previous").iterdir()) == []
