@@ -1,4 +1,4 @@
-"""Take the static passphrases out of a config text and leave every other byte as it is."""
+"""Take the secrets out of a config text and leave every other byte as it is: passphrases, and those of Talos itself."""
 
 from __future__ import annotations
 
@@ -17,12 +17,27 @@ REDACTED: Final = "REDACTED"
 _KEY_LIST: Final = "keys"
 _STATIC: Final = "static"
 _FIELD: Final = "passphrase"
+# Of machine.token, cluster.secret, registries and WireGuard; and `key` beside `crt` below these.
+_TALOS_SECRETS: Final = frozenset(
+    {
+        "token",
+        "secret",
+        "aescbcEncryptionSecret",
+        "secretboxEncryptionSecret",
+        "privateKey",
+        "presharedKey",
+        "password",
+        "auth",
+        "identityToken",
+    }
+)
+_KEY_PAIRS: Final = frozenset({"ca", "aggregatorCA", "serviceAccount"})
 # A node's marks include its anchor and tag; these stay.
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*(?:\s+|#[^\r\n]*)+)*")
 
 
 def redact(text: bytes) -> bytes:
-    """Return `text` with REDACTED in place of every static passphrase; comments are left alone.
+    """Return `text` with REDACTED in place of static passphrases and of Talos' own secrets; comments are left alone.
 
     It need not be a valid config: whatever stands as `static` in an element of a list `keys` counts, and so does
     `passphrase`, rightly spelled or almost, below any `static`. Raises ConfigError where the text is not YAML: then
@@ -32,7 +47,8 @@ def redact(text: bytes) -> bytes:
     characters = decode(text, report)
     roots = load_documents(characters, report)
     report.raise_problems()
-    spans = {span for root in roots for node in secret_scalars(root) if (span := span_of(node, characters)) is not None}
+    found = (node for root in roots for node in (*secret_scalars(root), *_talos_secrets(root)))
+    spans = {span for node in found if (span := span_of(node, characters)) is not None}
     pieces: list[str] = [BYTE_ORDER_MARK] if text.startswith(BYTE_ORDER_MARK.encode()) else []
     copied = 0
     for start, end in sorted(spans):
@@ -75,6 +91,26 @@ def secret_scalars(root: Node) -> Iterator[ScalarNode]:
                 if name == _STATIC:
                     yield from _below_static(value, everything=is_key)
                 pending += [(key, False), (value, name == _KEY_LIST)]
+
+
+def _talos_secrets(root: Node) -> Iterator[ScalarNode]:
+    """Yield the tokens, private keys and passwords that a Talos config holds beside those of volumes."""
+    pending: list[tuple[Node, str]] = [(root, "")]
+    visited: set[tuple[int, str]] = set()
+    while pending:
+        node, name = pending.pop()
+        if (id(node), name) in visited:
+            continue
+        visited.add((id(node), name))
+        if isinstance(node, SequenceNode):
+            pending += [(element, name) for element in node.value]
+        elif isinstance(node, MappingNode):
+            for key, value in node.value:
+                below = key.value if isinstance(key, ScalarNode) else ""
+                secret = below in _TALOS_SECRETS or (below == "key" and name in _KEY_PAIRS)
+                if secret and isinstance(value, ScalarNode):
+                    yield value
+                pending += [(key, ""), (value, below)]
 
 
 def _below_static(root: Node, *, everything: bool) -> Iterator[ScalarNode]:

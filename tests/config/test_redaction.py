@@ -44,11 +44,11 @@ def test_every_way_to_write_a_passphrase(written: str, shown: str, end: str) -> 
 
 
 def test_all_places_of_a_config() -> None:
-    """v1alpha1, volume documents, merged and aliased keys are found; what is no static key is left alone."""
+    """v1alpha1, volume documents, merged and aliased keys are found; what is no secret is left alone."""
     text = yaml(
         """
         machine:
-          token: passphrase
+          hostname: passphrase
           systemDiskEncryption:
             state: {keys: [{slot: 0, static: {passphrase: pw-one}}]}
           base: &base {static: {passphrase: pw-two}}
@@ -66,7 +66,7 @@ def test_all_places_of_a_config() -> None:
     shown = redact(text)
     for secret in (b"pw-one", b"pw-two", b"pw-four", b"pw-six"):
         assert secret not in shown
-    assert b"token: passphrase" in shown
+    assert b"hostname: passphrase" in shown
     assert b"passphrase: five" in shown
     assert b"address: 10.0.0.1" in shown
     assert b"three" in shown
@@ -128,3 +128,30 @@ def test_what_is_redacted_reads_as_the_same_config(passphrase: str) -> None:
         encryption = parse_machine_config(content, "x").encryption_of(EPHEMERAL)
         assert encryption is not None
         assert encryption.keys[0].source == StaticKey(Secret.take(expected.encode()))
+
+
+def test_the_secrets_of_talos_are_taken_out_too() -> None:
+    """Tokens, private keys and passwords of the whole file; certificates, names and everything else stay."""
+    text = yaml(
+        """
+        machine:
+          token: geheim
+          ca: {crt: public, key: geheim}
+          network:
+            interfaces:
+              - wireguard: {privateKey: geheim, peers: [{publicKey: public}]}
+          registries:
+            config:
+              example: {auth: {username: public, password: "geheim", auth: geheim}}
+        cluster:
+          secret: geheim
+          token: &shared geheim
+          aescbcEncryptionSecret: *shared
+          serviceAccount: {key: geheim}
+          etcd: {ca: {crt: public, key: geheim}}
+          nested: {key: public}
+        """
+    )
+    shown = redact(text)
+    assert shown == text.replace(b"geheim", b"REDACTED")
+    assert shown.count(b"public") == text.count(b"public") == 6
