@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 
 from luksctl.errors import TokenInvalid
 from luksctl.hints import Any, Final
+from luksctl.providers.talos_token import read_talos_token, write_talos_token
 from luksctl.providers.tpm_policy import LAST_PCR, SIGNED_PCR, Policy
 from luksctl.providers.tpm_public import DIGEST_BYTES, NAME_BYTES, is_sized, policy_of
 from luksctl.value import frozen
@@ -52,7 +52,7 @@ class TpmToken:
 
 
 def write_token(token: TpmToken) -> str:
-    """Return the JSON of `token`; `keyslots` outside is empty, since it is written before the slot."""
+    """Return the JSON of `token`."""
     data: dict[str, object] = {
         "keyslots": [token.slot],
         "sealed_blob_private": _encoded(token.private),
@@ -67,26 +67,12 @@ def write_token(token: TpmToken) -> str:
         data["encryption_version"] = token.version
     data["policy_hash"] = _encoded(token.policy_hash)
     data["key_name"] = _encoded(token.srk_name)
-    return json.dumps({"UserData": data, "type": TYPE, "keyslots": []}, separators=(",", ":"))
+    return write_talos_token(TYPE, data)
 
 
 def read_token(text: str | None) -> TpmToken:
     """Return the token in `text`; TokenInvalid where there is none, or one that no TPM can ever unseal."""
-    if text is None:
-        raise TokenInvalid("the slot has no token, and the key of a tpm slot is kept in one")
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TokenInvalid("the token is not JSON") from error
-    if not isinstance(document, dict) or document.get("type") != TYPE:
-        raise TokenInvalid(f"the token is not of the type {TYPE}")
-    data = document.get("UserData")
-    if not isinstance(data, dict):
-        raise _wrong("UserData")
-    return _read_data(data)
-
-
-def _read_data(data: dict[str, Any]) -> TpmToken:
+    data = read_talos_token(text, TYPE, "tpm")
     if data.get("alg") != _ALGORITHM:
         raise _wrong("alg")
     version = data.get("encryption_version", "")
