@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 from luksctl.errors import Degraded, Locked, NeedsReboot, Refused
 from luksctl.model.config import EPHEMERAL, STATE, MachineConfig
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.observed import Luks2
+from luksctl.model.observed import Erasing, Luks2
 from luksctl.model.step import Done, Step
 from luksctl.node.boot import earlier_keys, state_wish
 from luksctl.node.config_view import config_view
@@ -125,6 +125,8 @@ def _sync(node: Node, config: MachineConfig, volume: str, recovery: Secret | Non
     found = look(wanted, node.settings.volume(volume), node.ports)
     if found.plan.refusal is not None:
         raise found.plan.refusal
+    if isinstance(found.observed, Erasing):
+        raise Degraded("it is being erased, so its keyslots stay as they are", volume=volume, hint="luksctl status")
     if not isinstance(found.observed, Luks2):
         return None
     if recovery is not None:

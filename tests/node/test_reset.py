@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from luksctl.devices.medium import is_zero
-from luksctl.errors import AttemptsExhausted, Busy, DeviceError, LuksctlError, Maintenance, NeedsReboot
+from luksctl.errors import AttemptsExhausted, Busy, Degraded, DeviceError, LuksctlError, Maintenance, NeedsReboot
 from luksctl.model.config import EPHEMERAL, META, STATE
 from luksctl.model.intent import EraseMethod, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState
@@ -20,6 +20,7 @@ from luksctl.model.probe import Device
 from luksctl.node.attempts import allow_again, drop_intent
 from luksctl.node.boot import open_volume
 from luksctl.node.reset import Outcome, announce, erase_announced, look_at
+from luksctl.node.sync import sync
 from luksctl.node.waiting import Deadline
 from luksctl.reconcile import erase_steps
 from luksctl.units import MIB
@@ -276,6 +277,17 @@ def test_what_is_looked_at_shows_who_uses_it(images: ImageNode) -> None:
     assert isinstance(target.found, Erasing)
     assert target.found.holder == "the mount of /dev/mapper/luks2-EPHEMERAL"
     assert images.bytes_of() == before
+
+
+def test_a_sync_of_a_volume_that_is_being_erased_says_so(images: ImageNode) -> None:
+    """It does not end as if the keyslots followed the config."""
+    images.mount(STATE)
+    images.configure(document(EPHEMERAL, static(0, PASSPHRASE), static(1, "another passphrase")))
+    announced(images, EPHEMERAL)
+    before = images.bytes_of(EPHEMERAL)
+    with pytest.raises(Degraded, match="EPHEMERAL: it is being erased"):
+        sync(images.node, (EPHEMERAL,))
+    assert images.bytes_of(EPHEMERAL) == before
 
 
 def test_header_backups_that_state_kept_go_with_the_volume(images: ImageNode) -> None:
