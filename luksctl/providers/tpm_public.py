@@ -9,14 +9,14 @@ import hashlib
 
 from luksctl.hints import Final
 
-_SHA256: Final = b"\x00\x0b"
+SHA256: Final = b"\x00\x0b"
 _NULL: Final = b"\x00\x10"
 _RSA: Final = b"\x00\x01"
 _KEYEDHASH: Final = b"\x00\x08"
 _RSASSA: Final = b"\x00\x14"
 _ECC: Final = b"\x00\x23"
 _P256: Final = b"\x00\x03"
-_AES_128_CFB: Final = b"\x00\x06\x00\x80\x00\x43"
+AES_128_CFB: Final = b"\x00\x06\x00\x80\x00\x43"
 
 _FIXED_TPM: Final = 0x2
 _FIXED_PARENT: Final = 0x10
@@ -44,20 +44,20 @@ def sized(content: bytes) -> bytes:
 def srk_template() -> bytes:
     """Return the TPMT_PUBLIC that the storage root key is derived from: ECC P-256, the unique field all zeros."""
     unique = sized(bytes(DIGEST_BYTES)) * 2
-    return _ECC + _SHA256 + _SRK_ATTRIBUTES.to_bytes(4) + sized(b"") + _AES_128_CFB + _NULL + _P256 + _NULL + unique
+    return _ECC + SHA256 + _SRK_ATTRIBUTES.to_bytes(4) + sized(b"") + AES_128_CFB + _NULL + _P256 + _NULL + unique
 
 
 def sealed_template(policy: bytes) -> bytes:
     """Return the TPMT_PUBLIC of an object that only `policy` unseals: without userWithAuth, no password does."""
     attributes = (_FIXED_TPM | _FIXED_PARENT | _NO_DA).to_bytes(4)
-    return _KEYEDHASH + _SHA256 + attributes + sized(policy) + _NULL + sized(b"")
+    return _KEYEDHASH + SHA256 + attributes + sized(policy) + _NULL + sized(b"")
 
 
 def policy_of(public: bytes) -> bytes | None:
     """Return the policy of a sealed object's TPM2B_PUBLIC; None where it is no such object."""
     area = public[2:]
     policy_end = _POLICY_START + DIGEST_BYTES
-    head_holds = area[:4] == _KEYEDHASH + _SHA256 and area[8:_POLICY_START] == DIGEST_BYTES.to_bytes(2)
+    head_holds = area[:4] == _KEYEDHASH + SHA256 and area[8:_POLICY_START] == DIGEST_BYTES.to_bytes(2)
     tail = area[policy_end:]
     whole = tail[:4] == _NULL + DIGEST_BYTES.to_bytes(2) and len(tail) == 4 + DIGEST_BYTES
     return area[_POLICY_START:policy_end] if head_holds and whole and is_sized(public) else None
@@ -76,14 +76,14 @@ def rsa_public(modulus: int, exponent: int) -> bytes:
     bits = modulus.bit_length()
     attributes = (_DECRYPT | _SIGN | _USER_WITH_AUTH).to_bytes(4)
     details = _NULL + _NULL + bits.to_bytes(2) + exponent.to_bytes(4)
-    return _RSA + _SHA256 + attributes + sized(b"") + details + sized(modulus.to_bytes((bits + 7) // 8))
+    return _RSA + SHA256 + attributes + sized(b"") + details + sized(modulus.to_bytes((bits + 7) // 8))
 
 
 def rsa_signature(signature: bytes) -> bytes:
     """Return the TPMT_SIGNATURE of an RSASSA signature over SHA-256."""
-    return _RSASSA + _SHA256 + sized(signature)
+    return _RSASSA + SHA256 + sized(signature)
 
 
 def name_of(public: bytes) -> bytes:
     """Return the Name (without a size) of the object with this TPMT_PUBLIC."""
-    return _SHA256 + hashlib.sha256(public).digest()
+    return SHA256 + hashlib.sha256(public).digest()

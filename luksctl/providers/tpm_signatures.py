@@ -10,17 +10,16 @@ import base64
 import binascii
 import hashlib
 import json
-import re
 from collections.abc import Iterator
 
-from luksctl.hints import Any, Final
+from luksctl.hints import Final
 from luksctl.providers.tpm_eventlog import EVENT_LOG
 from luksctl.providers.tpm_policy import SIGNED_PCR, PcrValues, pcr_policy
 from luksctl.providers.tpm_public import name_of, rsa_public
+from luksctl.providers.tpm_rsa import RsaPublic, read_rsa_keys
 from luksctl.value import frozen
 
 _BANK: Final = "sha256"
-_PEM_BLOCK: Final = re.compile(rb"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL)
 # What a TPM structure has room for.
 _LARGEST_EXPONENT: Final = 2**32 - 1
 _LARGEST_KEY_BITS: Final = 4096
@@ -73,33 +72,13 @@ class SignedPolicy:
 
 def read_public_keys(content: bytes, source: str) -> tuple[PcrKey, ...]:
     """Return the RSA keys in a PEM file, usually one; ValueError where there is none, or one of another kind."""
-    # Heavy, and the TPM's own binding loads it anyway.
-    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415
-
-    blocks = _PEM_BLOCK.findall(content)
-    if not blocks:
-        raise ValueError("no public key in PEM")
-    keys = []
-    for block in blocks:
-        try:
-            keys.append(_key(load_pem_public_key(block), source))
-        except UnsupportedAlgorithm as error:
-            raise ValueError("a key of a kind that is not known here") from error
-    return tuple(keys)
+    return tuple(_key(key, source) for key in read_rsa_keys(content))
 
 
-def _key(key: Any, source: str) -> PcrKey:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey  # noqa: PLC0415  # as above
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: PLC0415
-
-    if not isinstance(key, RSAPublicKey):
-        raise ValueError("the key is not RSA, and only RSA keys sign PCR policies")
-    numbers = key.public_numbers()
-    if numbers.e > _LARGEST_EXPONENT or key.key_size > _LARGEST_KEY_BITS:
+def _key(key: RsaPublic, source: str) -> PcrKey:
+    if not (key.modulus.bit_length() <= _LARGEST_KEY_BITS and 0 < key.exponent <= _LARGEST_EXPONENT):
         raise ValueError("the key is larger than a TPM takes")
-    encoded = key.public_bytes(Encoding.DER, PublicFormat.PKCS1)
-    return PcrKey(rsa_public(numbers.n, numbers.e), hashlib.sha256(encoded).hexdigest(), source)
+    return PcrKey(rsa_public(key.modulus, key.exponent), hashlib.sha256(key.pkcs1).hexdigest(), source)
 
 
 def read_signatures(content: bytes) -> tuple[PcrSignature, ...]:

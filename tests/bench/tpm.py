@@ -31,8 +31,8 @@ from tests.providers.measured_boot import IMAGE, Machine, boot, image_value, loa
 from tests.providers.swtpm import Swtpm
 
 UNLOCK_GOAL = 0.7
-RECOVER_GOAL_MS = 25.0
-IMPORT_GOAL_MS = 60.0
+RECOVER_GOAL_MS = 20.0
+IMPORT_GOAL_MS = 20.0
 ROUNDS = 25
 _SLOT = 4
 _KEY = ConfiguredKey(_SLOT, TpmKey())
@@ -60,12 +60,14 @@ class Volume:
 
 
 def importing(_: Path) -> Figure:
-    """Measure the import of the TPM's library by itself, as a start where nothing else was loaded."""
-    bare, binding = "python -c pass", "import tpm2_pytss"
-    taken = medians_ms({bare: python("-c", "pass"), binding: python("-c", binding)})
-    value = (taken[binding] - taken[bare]) * BARE_START_MS / taken[bare]
+    """Measure the load of the TPM's library by itself, as a start where nothing else was loaded."""
+    bare, package = "python -c pass", "import tpm2_pytss"
+    ours = "from luksctl.providers.tpm_library import load_library; load_library()"
+    taken = medians_ms({bare: python("-c", "pass"), ours: python("-c", ours), package: python("-c", package)})
+    more = {what: (taken[what] - taken[bare]) * BARE_START_MS / taken[bare] for what in (ours, package)}
     unit = f"ms more, where {bare} takes {BARE_START_MS:.0f}"
-    return Figure("tpm: import of tpm2-pytss", value, unit, "paid only on nodes with tpm keys", IMPORT_GOAL_MS)
+    words = f"{package}: {more[package]:.0f}; paid only on nodes with tpm keys"
+    return Figure("tpm: the compiled part of tpm2-pytss, loaded", more[ours], unit, words, IMPORT_GOAL_MS)
 
 
 def steps(directory: Path) -> Figure:

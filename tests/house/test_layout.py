@@ -14,6 +14,8 @@ FUNCTION_LINES = 60
 NESTING = 4
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "base", "shared"}
 COMPILED = "luksctl.cryptsetup._libcryptsetup"
+# It loads tpm2-pytss by name, which no import contract sees.
+TPM_LIBRARY = Path("luksctl/providers/tpm_library.py")
 # The only files that may end the process or catch whatever comes: they turn it into an exit code and a message.
 OUTERMOST = {
     Path("luksctl/cli/main.py"),
@@ -115,6 +117,12 @@ def test_only_cryptsetup_imports_the_compiled_module(module: Path) -> None:
     """Everybody else goes through the Python face."""
     if module.parts[1] != "cryptsetup":
         assert [line for name, line in imported(module) if name.startswith(COMPILED)] == []
+
+
+def test_one_module_loads_the_tpms_library() -> None:
+    """Neither imported nor by name anywhere else."""
+    naming = [path for path in modules("luksctl") if "tpm2_pytss" in (ROOT / path).read_text(encoding="utf-8")]
+    assert naming == [TPM_LIBRARY]
 
 
 @pytest.mark.parametrize("module", modules("luksctl"), ids=str)
