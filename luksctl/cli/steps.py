@@ -96,8 +96,8 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
             return f"take the notes about slots {', '.join(map(str, slots))} out of the header"
         case DisownKeyslot(_, _, slot):
             return f"note in the header that slot {slot} is wanted no more"
-        case StageRotation(_, _, slots):
-            return f"note in the header that the next boot makes new keys for slots {', '.join(map(str, slots))}"
+        case StageRotation():
+            return f"note in the header that the next boot makes new keys for slots {', '.join(map(str, step.slots))}"
         case ProveAnyKey(_, device, _):
             return f"open one slot of {device.path} with a configured key"
         case WriteStateEncryption(_, encryption):

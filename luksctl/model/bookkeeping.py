@@ -2,11 +2,12 @@
 
     {"type": "luksctl", "keyslots": [], "version": 1, "counter": 7,
      "slots": {"0": {"for": "config", "at": 1795388861, "fp": "…", "tokenFp": "…"}},
-     "underway": {"31": 0}, "due": [0], "mac": "…"}
+     "underway": {"31": 0}, "due": {"0": "…"}, "mac": "…"}
 
 `slots` are the keyslots that are ours: made by us, or found to match a configured key when the volume was adopted.
 `underway` announces a keyslot before it is added, and which configured slot it serves: itself, or as a spare another.
-`due`, where there is any, are slots that get new keys at the next boot, because this one is past making them.
+`due`, where there is any, are slots that get new keys at the next boot, because this one is past making them; each with
+the state of the machine for which that was asked.
 `mac` covers everything else under the volume key, so only who can open the volume can write it. Read without the
 volume key it is a hint at most: which slot to try next, what to show.
 """
@@ -19,6 +20,7 @@ from enum import StrEnum
 
 from luksctl.hints import Final
 from luksctl.model.config import MAX_SLOT
+from luksctl.model.sealing import Due
 from luksctl.value import frozen, replace
 
 TOKEN_TYPE: Final = "luksctl"  # noqa: S105  # a type, no secret
@@ -66,11 +68,15 @@ class Bookkeeping:
     counter: int = 0
     notes: tuple[SlotNote, ...] = ()
     underway: tuple[Underway, ...] = ()
-    due: tuple[int, ...] = ()
+    due: tuple[Due, ...] = ()
 
     def note(self, slot: int) -> SlotNote | None:
         """Return the note of `slot`, or None if it is not ours."""
         return next((note for note in self.notes if note.slot == slot), None)
+
+    def due_in(self, slot: int) -> Due | None:
+        """Return the note that `slot` gets a new key at the next boot, or None."""
+        return next((entry for entry in self.due if entry.slot == slot), None)
 
     def spares_of(self, serves: int) -> tuple[int, ...]:
         """Return the spares that hold, or were to hold, a key for the slot `serves`, the latest first."""
@@ -98,12 +104,14 @@ class Bookkeeping:
         notes = tuple(sorted((*others, note), key=lambda each: each.slot))
         kept = tuple(e for e in self.underway if e.serves != note.slot or (e.slot in present and e.slot != note.slot))
         changed = any(entry.serves == note.slot for entry in self.underway)
-        due = tuple(slot for slot in self.due if slot != note.slot or not changed)
+        due = tuple(entry for entry in self.due if entry.slot != note.slot or not changed)
         return replace(self, notes=notes, underway=kept, due=due)
 
-    def with_due(self, slots: tuple[int, ...]) -> Bookkeeping:
-        """Return it with new keys due in `slots`."""
-        return replace(self, due=tuple(sorted({*self.due, *slots})))
+    def with_due(self, due: tuple[Due, ...]) -> Bookkeeping:
+        """Return it with new keys `due`, in place of what was noted for the same slots."""
+        slots = {entry.slot for entry in due}
+        kept = (entry for entry in self.due if entry.slot not in slots)
+        return replace(self, due=tuple(sorted((*kept, *due), key=lambda entry: entry.slot)))
 
     def disowned(self, slot: int) -> Bookkeeping:
         """Return it with `slot` announced instead of noted: one that nobody configured is removed by the next sync."""
@@ -115,7 +123,7 @@ class Bookkeeping:
             self,
             notes=tuple(note for note in self.notes if note.slot != slot),
             underway=tuple(entry for entry in self.underway if entry.slot != slot),
-            due=tuple(other for other in self.due if other != slot),
+            due=tuple(entry for entry in self.due if entry.slot != slot),
         )
 
 
@@ -141,14 +149,17 @@ def decode(text: str) -> tuple[Bookkeeping, str]:
             Underway(_slot(name), _number(serves, MAX_SLOT))
             for name, serves in _object(found.get("underway", {})).items()
         ),
-        due=tuple(_number(slot, MAX_SLOT) for slot in _list(found.get("due", []))),
     )
-    return books, _text(found.get("mac"))
+    due = tuple(
+        Due(_slot(name), None if policy is None else _text(policy))
+        for name, policy in _object(found.get("due", {})).items()
+    )
+    return books.with_due(due), _text(found.get("mac"))
 
 
 def _fields(books: Bookkeeping) -> dict[str, object]:
     # Left out where it is empty: the MAC of a header that never had any is over what stands there.
-    due = {"due": list(books.due)} if books.due else {}
+    due = {"due": {str(entry.slot): entry.policy for entry in books.due}} if books.due else {}
     return {
         "type": TOKEN_TYPE,
         "keyslots": [],
@@ -187,12 +198,6 @@ def _compact(fields: dict[str, object]) -> str:
 def _object(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ValueError("an object was expected")
-    return value
-
-
-def _list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise ValueError("a list was expected")
     return value
 
 

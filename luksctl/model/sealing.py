@@ -16,12 +16,14 @@ class Vouching:
 
     `policy` identifies the state of the machine that the key would be bound to, None where that cannot be known; `was`
     the one that the lost key was bound to, as far as its token says. `holds`: Secure Boot is on, SetupMode is off, and
-    the signed PCR policy is satisfied: the code is vouched for.
+    the signed PCR policy is satisfied: the code is vouched for. `late`: this boot is past making it, and `policy` is
+    what the next one would bind it to if nothing else changes.
     """
 
     policy: str | None = None
     was: str | None = None
     holds: bool = False
+    late: bool = False
 
 
 @frozen
@@ -45,6 +47,17 @@ class Sealing:
     vouching: Vouching
 
 
+@frozen
+class Due:
+    """The next boot makes a new key for `slot`; a lost one too, where the machine is in the state `policy` still.
+
+    `policy` is what a key made then would be bound to (Vouching), None where nobody could say.
+    """
+
+    slot: int
+    policy: str | None = None
+
+
 def objection(
     policy: Reseal, known: Resealing, slot: int, vouching: Vouching, opener: ConfiguredKey | None
 ) -> str | None:
@@ -53,6 +66,7 @@ def objection(
         (policy is Reseal.NEVER, "the policy never does that by itself"),
         (policy is Reseal.ASK, "the policy asks first"),
         (known.barred is not None, known.barred or ""),
+        (vouching.late, "this boot is past making its key, and a rotation of it would be left to the next one"),
         (vouching.policy is None, "nobody can say now what it would be bound to"),
         (
             (slot, vouching.policy) in known.before,

@@ -79,8 +79,8 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             return _with_header(world, _noting(_header(world), token, lambda books: _without(books, slots)))
         case DisownKeyslot(_, _, slot, token):
             return _with_header(world, _noting(_header(world), token, lambda books: books.disowned(slot)))
-        case StageRotation(_, _, slots, token):
-            return _with_header(world, _noting(_header(world), token, lambda books: books.with_due(slots)))
+        case StageRotation(_, _, due, token):
+            return _with_header(world, _noting(_header(world), token, lambda books: books.with_due(due)))
         case RemoveKeyslot(_, _, slot):
             kept = tuple(keyslot for keyslot in _header(world).keyslots if keyslot.number != slot)
             return _with_header(world, replace(_header(world), keyslots=kept))

@@ -11,6 +11,7 @@ from luksctl.model.destroys import Destroys
 from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device
+from luksctl.model.sealing import Due
 from luksctl.value import frozen
 
 
@@ -237,16 +238,21 @@ class DisownKeyslot:
 
 @frozen
 class StageRotation:
-    """Note in the header that `slots` get new keys at the next boot, which can still make them; this one cannot.
+    """Note in the header which slots get new keys at the next boot, which can still make them; this one cannot.
 
     Cut: as before, or noted. The keys that are there go on opening until then.
     """
 
     volume: str
     device: Device
-    slots: tuple[int, ...]
+    due: tuple[Due, ...]
     token: int
     destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+    @property
+    def slots(self) -> tuple[int, ...]:
+        """Return the numbers of the slots."""
+        return tuple(entry.slot for entry in self.due)
 
 
 @frozen

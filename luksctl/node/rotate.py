@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from luksctl.config.rewrite import with_passphrase
-from luksctl.errors import Refused, UsageError
+from luksctl.errors import NeedsReboot, Refused, UsageError
 from luksctl.model.config import ConfiguredKey, KeyKind, MachineConfig, StaticKey
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.step import StageRotation
@@ -90,11 +90,17 @@ def _made_by_providers(desired: DesiredVolume) -> tuple[int, ...]:
 def _rotate_made(node: Node, desired: DesiredVolume, slots: tuple[int, ...]) -> Rotated:
     settings = node.settings.volume(desired.volume)
     staged: tuple[int, ...] = ()
-    for done in rotate_made(replace(desired, rotate=slots), settings, node.ports):
-        node.announce(done)
-        if isinstance(done.step, StageRotation):
-            staged = done.step.slots
-    note_in_sync(node, desired.volume, in_sync=True)  # it ends so, or by raising
+    in_sync = True  # it ends so, or by raising
+    try:
+        for done in rotate_made(replace(desired, rotate=slots), settings, node.ports):
+            node.announce(done)
+            if isinstance(done.step, StageRotation):
+                staged = done.step.slots
+    except NeedsReboot:
+        if not staged:
+            raise
+        in_sync = False  # a key that was lost is so until the next boot
+    note_in_sync(node, desired.volume, in_sync=in_sync)
     renewed = tuple(slot for slot in slots if slot not in staged)
     return Rotated(desired.volume, renewed, "made by its provider", staged=staged)
 

@@ -184,7 +184,7 @@ def _slots(header: LuksHeader, seen: Preview, opened_slot: int | None) -> Iterat
             slot.number == opened_slot,
             None if token is None else token.type,
             None if note is None else note.changed_at,
-            due=slot.number in books.due,
+            due=books.due_in(slot.number) is not None,
         )
 
 

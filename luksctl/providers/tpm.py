@@ -20,7 +20,13 @@ from luksctl.providers.tpm_connection import TpmConnection
 from luksctl.providers.tpm_device import SEALED_BYTES, Sealed, Tpm, another_tpm
 from luksctl.providers.tpm_eventlog import EVENT_LOG
 from luksctl.providers.tpm_files import DIRECTORIES, PolicyFiles
-from luksctl.providers.tpm_judge import Proof, expect_measured, proofs_to_seal, proofs_to_unseal
+from luksctl.providers.tpm_judge import (
+    Proof,
+    digest_of_signed_phase,
+    expect_measured,
+    proofs_to_seal,
+    proofs_to_unseal,
+)
 from luksctl.providers.tpm_policy import SIGNED_PCR, PcrValues, Policy
 from luksctl.providers.tpm_signatures import SignedPolicy
 from luksctl.providers.tpm_text import base64_text
@@ -96,16 +102,17 @@ class TpmProvider:
         """Say what a key made now would be bound to, and whether the code that runs is vouched for.
 
         It is where Secure Boot is enforced and a known key signed what PCR 11 holds, by the TPM's own check. `policy`
-        and `was` stand for a policy in one TPM. Raises as `make`.
+        and `was` stand for a policy in one TPM. Raises as `make`, except PHASE_OVER, which is `late`.
         """
         source = _tpm_key(key)
         with self._connection.use() as tpm:
             policy = self._policy_for(source)
-            proof = _first_verified(tpm, proofs_to_seal(policy, self._node(policy), _measured(tpm, policy)))
+            digest, late = self._digest_to_seal(tpm, policy)
             return Vouching(
-                policy=_state(proof.digest, tpm.srk_name()),
+                policy=_state(digest, tpm.srk_name()),
                 was=_state_of_token(token),
                 holds=read_secure_boot(self._efivars).enforced and self._is_signed(tpm),
+                late=late,
             )
 
     def deviation(self, key: ConfiguredKey, token: str | None) -> str | None:
@@ -115,6 +122,15 @@ class TpmProvider:
         """
         wanted, found = _bound(_tpm_key(key)), read_token(token).policy.bound
         return None if found == wanted else f"it is bound to {_named(found)}, and the config says {_named(wanted)}"
+
+    def _digest_to_seal(self, tpm: Tpm, policy: Policy) -> tuple[bytes, bool]:
+        values, node = _measured(tpm, policy), self._node(policy)
+        try:
+            return _first_verified(tpm, proofs_to_seal(policy, node, values)).digest, False
+        except TpmRejected as error:
+            if error.reason is not TpmReason.PHASE_OVER:
+                raise
+            return digest_of_signed_phase(policy, node, values), True
 
     def _is_signed(self, tpm: Tpm) -> bool:
         policy = Policy(signed=True, bound=())

@@ -6,7 +6,7 @@ from luksctl.errors import PcrChange, TpmReason, TpmRejected
 from luksctl.hints import Final
 from luksctl.providers.tpm_device import Approval
 from luksctl.providers.tpm_eventlog import read_measured
-from luksctl.providers.tpm_phases import find_phase
+from luksctl.providers.tpm_phases import Phase, find_phase
 from luksctl.providers.tpm_policy import SIGNED_PCR, PcrValues, Policy, policy_digest
 from luksctl.providers.tpm_signatures import PcrKey, SignedPolicy
 from luksctl.value import frozen
@@ -85,6 +85,21 @@ def proofs_to_unseal(
     )
 
 
+def digest_of_signed_phase(policy: Policy, node: SignedPolicy, values: PcrValues) -> bytes:
+    """Return what a key would have been sealed to in the phase that was signed, where `proofs_to_seal` says PHASE_OVER.
+
+    By the first key that claims a phase of this image, which is the one that the next boot finds first.
+    """
+    measured = read_measured(SIGNED_PCR, node.event_log)
+    key = next(key for key in node.keys if _phase(node, (key,), values, measured).over)
+    return policy_digest(policy, key.name, values)
+
+
+def _phase(node: SignedPolicy, keys: tuple[PcrKey, ...], values: PcrValues, measured: bytes | None) -> Phase:
+    signed = [entry.digest for key in keys for entry in node.signatures_of(key)]
+    return find_phase(values[SIGNED_PCR], signed, measured)
+
+
 def _keys_of(policy: Policy, policy_hash: bytes, node: SignedPolicy, values: PcrValues) -> tuple[PcrKey, ...]:
     return tuple(key for key in node.keys if policy_digest(policy, key.name, values) == policy_hash)
 
@@ -97,9 +112,9 @@ def _approved(policy: Policy, keys: tuple[PcrKey, ...], node: SignedPolicy, valu
     )
     if proofs:
         return proofs
-    signed = [entry.digest for key in keys for entry in node.signatures_of(key)]
+    signed = any(True for key in keys for _ in node.signatures_of(key))
     change = PcrChange(SIGNED_PCR, values[SIGNED_PCR].hex())
-    phase = find_phase(values[SIGNED_PCR], signed, read_measured(SIGNED_PCR, node.event_log))
+    phase = _phase(node, keys, values, read_measured(SIGNED_PCR, node.event_log))
     if phase.over:
         raise TpmRejected(str(phase), reason=TpmReason.PHASE_OVER, pcrs=(change,), hint=_NEXT_BOOT)
     if not node.signatures:

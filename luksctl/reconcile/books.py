@@ -11,6 +11,7 @@ from luksctl.model.config import RECOVERY, ConfiguredKey
 from luksctl.model.header import LuksHeader, Token
 from luksctl.model.ports import Headers
 from luksctl.model.probe import Device
+from luksctl.model.sealing import Due
 from luksctl.model.step import RecordKeyslots
 from luksctl.reconcile.fingerprints import VolumeMac
 from luksctl.reconcile.keyring import Keyring
@@ -86,11 +87,11 @@ class Books:
         """Note that `slot` is wanted no more. Cut: as before, or the next sync removes it."""
         self._write(header, token, self._read(header).disowned(slot))
 
-    def stage(self, header: LuksHeader, slots: tuple[int, ...], token: int) -> None:
-        """Note that the next boot makes new keys for `slots`. Cut: as before, or noted."""
+    def stage(self, header: LuksHeader, due: tuple[Due, ...], token: int) -> None:
+        """Note which new keys the next boot makes. Cut: as before, or noted."""
         before = self._read(header)
-        if before.with_due(slots) != before:
-            self._write(header, token, before.with_due(slots))
+        if before.with_due(due) != before:
+            self._write(header, token, before.with_due(due))
 
     def forget(self, header: LuksHeader, slots: tuple[int, ...], token: int, removed: Container[int] = ()) -> None:
         """Take out what is noted about `slots` that are gone, or that this run `removed`: what is there now is foreign.

@@ -16,6 +16,7 @@ from luksctl.model.observed import Ambiguous, Blank, Damaged, Erasing, Luks2, Mi
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
+from luksctl.model.sealing import Due
 from luksctl.model.step import Done, MakeKey, ProveAnyKey, RemoveKeyslot
 from luksctl.reconcile.apply import Run
 from luksctl.reconcile.keyring import Keyring
@@ -155,14 +156,19 @@ class Session:
         removes = any(isinstance(step, RemoveKeyslot) and step.key is None for step in left.steps)
         if left.problems or removes or not all(self._keyring.failures.wait_for_boot(slot) for slot in makes):
             return ()
-        return tuple(makes)
+        return tuple(sorted({*makes, *left.late}))
 
     def stage(self, slots: tuple[int, ...]) -> Iterator[Done]:
         """Yield the step that leaves new keys for `slots` to the next boot; writes nothing where that is noted."""
         from luksctl.reconcile.plan_sync import plan_staging  # noqa: PLC0415  # no boot does
 
         found = self._luks2()
-        yield from self._run(None).take_all(plan_staging(self._desired, found.device, found.header, slots))
+        keys = () if self._desired.encryption is None else self._desired.encryption.keys
+        tokens = {token.number: token.json for token in found.header.tokens}
+        due = tuple(
+            Due(key.slot, self._ports.vouching(key, tokens.get(key.slot)).policy) for key in keys if key.slot in slots
+        )
+        yield from self._run(None).take_all(plan_staging(self._desired, found.device, found.header, due))
 
     @property
     def unlocked_by_config(self) -> bool:

@@ -78,8 +78,8 @@ class KeyslotSteps:
                 self._books(device).forget(self._header(device), slots, token, self._removed)
             case DisownKeyslot(_, device, slot, token):
                 self._books(device).disown(self._header(device), slot, token)
-            case StageRotation(_, device, slots, token):
-                self._books(device).stage(self._header(device), slots, token)
+            case StageRotation(_, device, due, token):
+                self._books(device).stage(self._header(device), due, token)
             case RemoveKeyslot():
                 return self._remove(step, meta_behind=meta_behind)
             case _:

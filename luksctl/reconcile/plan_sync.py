@@ -24,7 +24,7 @@ from luksctl.model.header import LuksHeader, Token
 from luksctl.model.inspection import Inspection, KeyFinding, KeyState
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.probe import Device
-from luksctl.model.sealing import Sealing, Vouching, objection
+from luksctl.model.sealing import Due, Sealing, Vouching, objection
 from luksctl.model.step import (
     AddKeyslot,
     AnnounceKeyslot,
@@ -64,17 +64,18 @@ _CANNOT_REMOVE: Final = (
 class SyncPlan:
     """Steps in order, and what cannot be brought in sync, one sentence each.
 
-    `sealing` are the lost keys that the steps replace.
+    `sealing` are the lost keys that the steps replace, `late` slots whose lost keys the next boot replaces, as noted.
     """
 
     steps: tuple[Step, ...] = ()
     problems: tuple[str, ...] = ()
     sealing: tuple[Sealing, ...] = ()
+    late: tuple[int, ...] = ()
 
     @property
     def in_sync(self) -> bool:
         """Tell whether the header is what the config asks for."""
-        return not self.steps and not self.problems
+        return not self.steps and not self.problems and not self.late
 
 
 def bookkeeping_token(encryption: VolumeEncryption, tokens: tuple[Token, ...]) -> int | None:
@@ -121,9 +122,10 @@ def plan_sync(
     changes: list[tuple[Step, ...]] = []
     sealing = []
     spares: set[int] = set()
-    for entry in found.findings:
+    late = tuple(entry.key.slot for entry in found.findings if _waits_for_boot(case, entry))
+    for entry in (entry for entry in found.findings if entry.key.slot not in late):
         steps, problem = _put(case, entry, found.opener, spares)
-        if steps and entry.vouching is not None:
+        if steps and entry.vouching is not None and not entry.vouching.late:
             sealing.append(Sealing(entry.key.slot, entry.problem or entry.state, entry.vouching))
         if steps:
             (changes if entry.spare is None else begun).append(steps)
@@ -135,7 +137,7 @@ def plan_sync(
     removals = () if desired.trial else _remove_unwanted(case, found)
     every = [*before, *(step for change in (*begun, *changes) for step in change)]
     proven = any(entry.state is KeyState.PROVEN for entry in found.findings)
-    return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems), tuple(sealing))
+    return SyncPlan((*_with_meta(every, follow, proven=proven), *removals), tuple(problems), tuple(sealing), late)
 
 
 def plan_adoption(
@@ -153,11 +155,11 @@ def plan_adoption(
 
 
 def plan_staging(
-    desired: DesiredVolume, device: Device, header: LuksHeader, slots: tuple[int, ...]
+    desired: DesiredVolume, device: Device, header: LuksHeader, due: tuple[Due, ...]
 ) -> tuple[StageRotation, ...]:
-    """Return the step that leaves new keys for `slots` to the next boot; none where nothing can be noted."""
+    """Return the step that leaves the keys that are `due` to the next boot; none where nothing can be noted."""
     token = None if desired.encryption is None else bookkeeping_token(desired.encryption, header.tokens)
-    return () if token is None else (StageRotation(desired.volume, device, slots, token),)
+    return () if token is None else (StageRotation(desired.volume, device, due, token),)
 
 
 @frozen
@@ -260,9 +262,7 @@ def _put(
     if entry.spare is not None:
         # On trial it stays there: its own slot holds the key that comes back.
         return () if case.desired.trial else _from_spare(case, entry.key, entry.spare), None
-    # A lost key does not become a good one by being due: the machine may not be the one that it was then.
-    due = case.desired.booting and entry.works and entry.key.slot in case.books.due
-    asked = due or entry.key.slot in case.desired.rotate
+    asked = entry.key.slot in case.desired.rotate or (case.desired.booting and _is_due(case, entry))
     if entry.state is KeyState.LOST and not asked and (why := _not_by_itself(case, entry, opener)) is not None:
         return (), why
     if entry.state is KeyState.MISSING or case.header.keyslot(entry.key.slot) is None:
@@ -275,6 +275,25 @@ def _put(
     if case.desired.trial:
         spares.add(spare)
     return _change(case, entry.key, spare), None
+
+
+def _is_due(case: _Case, entry: KeyFinding) -> bool:
+    """Tell whether a note of the bookkeeping is about this key, as it is found now.
+
+    A lost key does not become a good one by being due: what somebody asked for was a key for the machine as it was
+    then. Where it is in that very state, the note is their word, whoever opened the volume.
+    """
+    due = case.books.due_in(entry.key.slot)
+    if due is None:
+        return False
+    return entry.works or (entry.vouching is not None and entry.vouching.policy == due.policy is not None)
+
+
+def _waits_for_boot(case: _Case, entry: KeyFinding) -> bool:
+    """Tell whether a lost key is left to the next boot, which is noted: this one is past making another."""
+    late = entry.spare is None and entry.vouching is not None and entry.vouching.late
+    asked = case.desired.booting or entry.key.slot in case.desired.rotate
+    return late and not asked and _is_due(case, entry)
 
 
 def _not_by_itself(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None) -> str | None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from luksctl.model.bookkeeping import Bookkeeping, Purpose, SlotNote, Underway, decode, encode, mac_input
+from luksctl.model.sealing import Due
 
 SLOTS = st.integers(0, 31)
 HEX = st.none() | st.binary(min_size=16, max_size=16).map(bytes.hex)
@@ -18,7 +19,7 @@ BOOKS = st.builds(
     st.integers(0, 1 << 40),
     st.lists(NOTES, unique_by=lambda note: note.slot).map(tuple),
     st.lists(st.builds(Underway, SLOTS, SLOTS), unique_by=lambda entry: entry.slot).map(tuple),
-    st.sets(SLOTS).map(lambda slots: tuple(sorted(slots))),
+    st.dictionaries(SLOTS, HEX).map(lambda due: tuple(Due(slot, policy) for slot, policy in sorted(due.items()))),
 )
 PLAIN = Bookkeeping(7, (SlotNote(0, Purpose.CONFIG, 1_795_388_861, "ab" * 16),), (Underway(31, 0),))
 
@@ -61,9 +62,9 @@ def test_bookkeeping_without_due_slots_is_as_it_ever_was() -> None:
         {"slots": {"0": {"for": "config", "at": 1 << 62}}},
         {"slots": {"0": {"for": "config", "at": 0, "fp": 1}}},
         {"underway": {"31": 32}},
-        {"due": 1},
-        {"due": [32]},
-        {"due": ["0"]},
+        {"due": [0]},
+        {"due": {"32": None}},
+        {"due": {"0": 1}},
         {"mac": None},
     ],
 )
@@ -76,9 +77,11 @@ def test_anything_else_is_refused(change: dict[str, object]) -> None:
 
 def test_a_new_key_is_due_until_a_change_made_it() -> None:
     """Noting a fingerprint alone does not take it away; the record of a change does, and so does leaving."""
-    note = PLAIN.notes[0]
-    due = Bookkeeping(1, (note,)).with_due((0, 3)).with_due((0,))
-    assert due.due == (0, 3)
-    assert due.with_note(note).due == (0, 3)
-    assert due.with_underway(31, 0).with_note(note).due == (3,)
-    assert due.without(3).due == (0,)
+    note, first, other = PLAIN.notes[0], Due(0, "aa"), Due(3)
+    due = Bookkeeping(1, (note,)).with_due((other, Due(0, "bb"))).with_due((first,))
+    assert due.due == (first, other)
+    assert due.due_in(0) == first
+    assert due.due_in(1) is None
+    assert due.with_note(note).due == (first, other)
+    assert due.with_underway(31, 0).with_note(note).due == (other,)
+    assert due.without(3).due == (first,)

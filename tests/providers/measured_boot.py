@@ -26,6 +26,8 @@ from tests.providers.swtpm import Swtpm
 FIRMWARE = b"secure boot is on, and these keys count"
 IMAGE = b"an image with kernel, initrd and command line"
 PHASE = ("enter-initrd",)
+# The type of event by which systemd-stub notes the parts of an image: EV_IPL.
+IPL = 0x0D
 VOLUME = "EPHEMERAL"
 KEY = ConfiguredKey(4, TpmKey())
 NO_PCRS = ConfiguredKey(4, TpmKey(pcrs=()))

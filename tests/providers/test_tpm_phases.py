@@ -13,14 +13,13 @@ from luksctl.providers.tpm_eventlog import read_measured, replay
 from luksctl.providers.tpm_files import SIGNATURE
 from luksctl.providers.tpm_phases import Phase, extended, find_phase
 from luksctl.providers.tpm_policy import pcr_policy
-from tests.providers.measured_boot import IMAGE, KEY, Machine, boot, event_log, image_value
+from tests.providers.measured_boot import IMAGE, IPL, KEY, Machine, boot, event_log, image_value
 from tests.providers.swtpm import Swtpm
 
 BASE = image_value(b"image", ())
 INITRD = ("enter-initrd",)
 LEFT = ("enter-initrd", "leave-initrd")
 MACHINED = (*LEFT, "enter-machined")
-IPL = 0x0D
 LOG = event_log((0, 8, b"firmware"), (11, 3, b"no action"), (11, IPL, b"image"), (7, IPL, b"else"))
 
 

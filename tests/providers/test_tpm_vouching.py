@@ -11,7 +11,7 @@ from luksctl.errors import TokenInvalid, TpmReason, TpmRejected
 from luksctl.model.config import ConfiguredKey, TpmKey, TpmPolicy
 from luksctl.model.sealing import Vouching
 from luksctl.providers.tpm_connection import TpmConnection
-from tests.providers.measured_boot import IMAGE, KEY, Machine, boot, extend, image_value, loaded_handles
+from tests.providers.measured_boot import IMAGE, IPL, KEY, Machine, boot, event_log, extend, image_value, loaded_handles
 from tests.providers.swtpm import Swtpm
 
 NEW_FIRMWARE = b"a dbx update"
@@ -102,6 +102,24 @@ def test_where_no_key_can_be_made_that_is_raised(machine: Machine) -> None:
     with pytest.raises(TpmRejected) as caught:
         vouching(machine, None)
     assert caught.value.reason is TpmReason.NO_SIGNATURE
+
+
+@pytest.mark.parametrize("keys", [(0,), (1, 0)])
+def test_past_the_signed_phase_it_is_known_what_the_next_boot_would_bind_to(
+    machine: Machine, keys: tuple[int, ...]
+) -> None:
+    """The very state that a key made there is bound to; what PCR 11 became since does not count, nor who else signs."""
+    machine.files.sign(image_value(IMAGE), keys=(0,), public=keys)
+    machine.event_log.write_bytes(event_log((11, IPL, IMAGE)))
+    _, token = machine.make()
+    boot(machine.tpm, firmware=NEW_FIRMWARE, phases=("enter-initrd", "leave-initrd"))
+    late = vouching(machine, token)
+    assert (late.late, late.holds) == (True, False)
+    boot(machine.tpm, firmware=NEW_FIRMWARE)
+    _, made = machine.make()
+    early = vouching(machine, made)
+    assert (early.late, early.policy, early.was) == (False, late.policy, late.policy)
+    assert late.was != late.policy
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class Machine(FakeProviders):
     def vouching(self, _key: ConfiguredKey, token: str | None) -> Vouching:
         """Say what a key made now would be bound to."""
         was = None if token is None else self.sealed.get(json.loads(token)["blob"], (None,))[0]
-        return Vouching(self.state, was, self.vouched)
+        return Vouching(self.state, was, self.vouched and not self.phase_over, late=self.phase_over)
 
 
 @dataclass
@@ -62,7 +62,8 @@ class Tpm:
     def make(self, volume: str, key: ConfiguredKey) -> MadeKey:
         """Seal a random key to the state of the machine."""
         del volume, key
-        self._expect()
+        self._expect_there()
+        self._expect_phase()
         secret = self.machine.track(Secret.random(32))
         blob = f"blob {len(self.machine.sealed)}"
         with secret.view() as view:
@@ -72,7 +73,7 @@ class Tpm:
     def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:
         """Yield the key, where the machine is in the state to which it was sealed."""
         del volume, key
-        self._expect()
+        self._expect_there()
         if token is None:
             raise TokenInvalid("the slot has no token")
         state, secret = self.machine.sealed.get(json.loads(token).get("blob", ""), (None, b""))
@@ -81,6 +82,7 @@ class Tpm:
         if state != self.machine.state:
             changed = (PcrChange(7, "bb", "aa"),)
             raise TpmRejected(f"PCR 7 changed: {changed[0]}", reason=TpmReason.PCR_MISMATCH, pcrs=changed)
+        self._expect_phase()
         yield self.machine.track(Secret.take(bytes(secret)))
 
     def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:
@@ -88,9 +90,11 @@ class Tpm:
         del volume, key
         return None
 
-    def _expect(self) -> None:
+    def _expect_there(self) -> None:
         if not self.machine.there:
             raise ProviderUnavailable("there is no TPM")
+
+    def _expect_phase(self) -> None:
         if self.machine.phase_over:
             raise TpmRejected("the boot is past what was signed", reason=TpmReason.PHASE_OVER)
 
