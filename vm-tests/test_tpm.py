@@ -13,9 +13,10 @@ from stage import Stage
 from tpm_commands import clear, extend
 
 TPM, STATIC, NODE_ID = "slot: 0, tpm: {}", "slot: 1, static: {passphrase: the second}", "slot: 1, nodeID: {}"
-CONFIG = quick(
-    encrypted("STATE", TPM, STATIC) + encrypted("EPHEMERAL", TPM, NODE_ID) + CHEAP_POLICY + "tpm: {literalPCRs: true}\n"
-)
+SECURE_TPM = "slot: 2, tpm: {checkSecurebootStatusOnEnroll: true}"
+STATE_KEYS, POLICY = encrypted("STATE", TPM, STATIC), CHEAP_POLICY + "tpm: {literalPCRs: true}\n"
+CONFIG = quick(STATE_KEYS + encrypted("EPHEMERAL", TPM, NODE_ID) + POLICY)
+WITH_SECURE_TPM = quick(STATE_KEYS + encrypted("EPHEMERAL", TPM, NODE_ID, SECURE_TPM) + POLICY)
 BY_TPM = "with slot 0 (tpm)"
 BY_OTHERS = {"STATE": "with slot 1 (static)", "EPHEMERAL": "with slot 1 (nodeID)"}
 DEGRADED = 5
@@ -30,6 +31,7 @@ def test_keys_in_the_tpm(machine: Callable[[MachineSpec], Machine], disks: Shelf
     stage = Stage(node, disk)
     stage.assert_both_mounted()
     opens_by_the_tpm(stage)
+    is_not_made_without_the_secure_boot_it_asks_for(stage)
     is_not_waited_for_when_it_is_slow(stage)
     is_sealed_anew_when_told_to_after_new_firmware(stage)
     is_sealed_anew_when_told_to_after_a_clear_and_in_another_tpm(stage)
@@ -55,6 +57,21 @@ def opens_by_the_tpm(stage: Stage) -> None:
     assert status(stage.machine)["exitCode"] == 0
     with stage.let_go() as disk:
         assert headers(disk) == before
+
+
+def is_not_made_without_the_secure_boot_it_asks_for(stage: Stage) -> None:
+    """Check that such a key is refused with its reason, here where the firmware knows no Secure Boot at all."""
+    node = stage.machine
+    before = headers(stage.disk)
+    node.write_file("/root/with.yaml", WITH_SECURE_TPM)
+    refused = node.run("luksctl", "apply-config", "-f", "/root/with.yaml")
+    assert refused.status == DEGRADED, refused
+    assert "slot 2: the key asks for Secure Boot when it is made" in refused.stderr
+    node.write_file("/root/without.yaml", CONFIG)
+    node.check("luksctl", "apply-config", "-f", "/root/without.yaml")
+    assert status(node)["exitCode"] == 0
+    node.check("sync")
+    assert headers(stage.disk) == before
 
 
 def assert_opened_by_others(stage: Stage, because: str) -> None:
