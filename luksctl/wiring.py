@@ -293,7 +293,8 @@ def _tpm_run(node: Node) -> TpmRun:
     from luksctl.node.sources import state_directory  # noqa: PLC0415  # as above
     from luksctl.providers.tpm_run import TpmRun  # noqa: PLC0415  # as above
 
-    return TpmRun(node.tell, sealed_pcrs=StateSealedPcrs(lambda: state_directory(node), node.tell))
+    sealed_pcrs = StateSealedPcrs(lambda: state_directory(node), node.paths.sealed_pcrs, node.tell)
+    return TpmRun(node.tell, sealed_pcrs=sealed_pcrs)
 
 
 def _kms_run(node: Node, meta: LocatedMeta) -> KmsRun:

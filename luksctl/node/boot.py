@@ -220,6 +220,10 @@ def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> 
     meta = finish_resets(node, EPHEMERAL, deadline)
     turned = _turned_over(node, meta) if booting else ()
     earlier = () if (mounted := state_directory(node)) is None else previous_names(mounted)
+    if mounted is not None and os.path.exists(node.paths.sealed_pcrs):
+        from luksctl.node.sealed_pcrs import StateSealedPcrs  # noqa: PLC0415  # only a boot that made STATE's tpm key
+
+        StateSealedPcrs(lambda: mounted, node.paths.sealed_pcrs, node.tell).take_over()
     config, notes, refusal = _effective_config(node, booting=booting)
     notes = (*turned, *notes)
     if refusal is None:

@@ -70,6 +70,11 @@ class Paths:
         """Return the file that says how `volume` is."""
         return f"{self.run_dir}/report/{volume}.json"
 
+    @property
+    def sealed_pcrs(self) -> str:
+        """Return the file that notes what keys were sealed to, until STATE is mounted."""
+        return f"{self.run_dir}/sealed-pcrs.json"
+
 
 @frozen
 class Node:

@@ -1,7 +1,7 @@
 """What the PCRs held when tpm keys were sealed: `sealed-pcrs.json` in STATE, so that a mismatch names old and new.
 
 It only explains: nothing is decided by it, and it holds no secret. The first key of STATE itself is sealed before there
-is a STATE to note it in.
+is a STATE to note it in; what it was sealed to waits in /run until there is.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 from luksctl.hints import Any, Final, final
 from luksctl.node.files import read_file, replace_file
@@ -22,28 +23,28 @@ _REMEMBERED: Final = 64
 
 @final
 class StateSealedPcrs:
-    """The store for TpmProvider; `directory` returns where STATE is mounted, or None.
+    """The store for TpmProvider; `directory` returns where STATE is mounted, or None: then the file `waiting` serves.
 
     What cannot be written is told, and what cannot be read counts as not noted: the key serves without.
     """
 
-    def __init__(self, directory: Callable[[], str | None], tell: Callable[[str], None]) -> None:
+    def __init__(self, directory: Callable[[], str | None], waiting: str, tell: Callable[[str], None]) -> None:
         self._directory = directory
+        self._waiting = waiting
         self._tell = tell
 
     def note(self, policy_hash: bytes, values: PcrValues) -> None:
         """Remember that a key was sealed to `policy_hash` while the PCRs held `values`. Cut: noted or not."""
-        path = self._path()
-        if path is None:
-            return
-        policy = policy_hash.hex()
-        others = [entry for entry in self._read(path) if entry.get("policy") != policy]
-        entry = {"policy": policy, "pcrs": {str(pcr): value.hex() for pcr, value in sorted(values.items())}}
-        document = {"version": _VERSION, "sealed": [*others, entry][-_REMEMBERED:]}
-        try:
-            replace_file(path, json.dumps(document, indent=2).encode() + b"\n")
-        except OSError as error:
-            self._tell(f"{path} cannot be written ({error.strerror}): a later mismatch will not name the old values")
+        pcrs = {str(pcr): value.hex() for pcr, value in sorted(values.items())}
+        self._add(self._path() or self._waiting, [{"policy": policy_hash.hex(), "pcrs": pcrs}])
+
+    def take_over(self) -> None:
+        """Bring what waits into STATE, once that is mounted. Cut: it waits, is in STATE, or both; a reboot loses it."""
+        path, waiting = self._path(), self._read(self._waiting)
+        if path is not None:
+            self._add(path, waiting)
+            with suppress(FileNotFoundError):
+                os.unlink(self._waiting)
 
     def recall(self, policy_hash: bytes) -> PcrValues | None:
         """Return the values that were noted for `policy_hash`, or None."""
@@ -55,6 +56,15 @@ class StateSealedPcrs:
             return None if found is None else {int(pcr): bytes.fromhex(value) for pcr, value in found["pcrs"].items()}
         except (ValueError, TypeError, LookupError, AttributeError):
             return None
+
+    def _add(self, path: str, entries: list[dict[str, Any]]) -> None:
+        known = {entry.get("policy") for entry in entries}
+        others = [entry for entry in self._read(path) if entry.get("policy") not in known]
+        document = {"version": _VERSION, "sealed": [*others, *entries][-_REMEMBERED:]}
+        try:
+            replace_file(path, json.dumps(document, indent=2).encode() + b"\n")
+        except OSError as error:
+            self._tell(f"{path} cannot be written ({error.strerror}): a later mismatch will not name the old values")
 
     def _path(self) -> str | None:
         directory = self._directory()

@@ -12,10 +12,10 @@ from luksctl.node.sealed_pcrs import FILE_NAME, StateSealedPcrs
 POLICY, VALUES = bytes(range(32)), {7: b"\x07" * 32, 11: b"\x0b" * 32}
 
 
-def store(directory: Path | None, told: list[str] | None = None) -> StateSealedPcrs:
-    """Return the store of a STATE that is mounted there."""
+def store(directory: Path | None, told: list[str] | None = None, run: Path = Path("/nowhere")) -> StateSealedPcrs:
+    """Return the store of a STATE that is mounted there; what waits for one is in `run`."""
     lines: list[str] = [] if told is None else told
-    return StateSealedPcrs(lambda: None if directory is None else str(directory), lines.append)
+    return StateSealedPcrs(lambda: None if directory is None else str(directory), str(run / FILE_NAME), lines.append)
 
 
 def test_what_was_noted_is_recalled_by_who_comes_later(tmp_path: Path) -> None:
@@ -37,10 +37,32 @@ def test_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / FILE_NAME).read_text())["sealed"]) == 64
 
 
-def test_without_state_nothing_is_remembered() -> None:
-    """The first key of STATE itself is made before there is one."""
-    store(None).note(POLICY, VALUES)
-    assert store(None).recall(POLICY) is None
+def test_what_was_noted_before_there_was_a_state_waits_for_it(tmp_path: Path) -> None:
+    """The first key of STATE itself is made before there is one; beside what STATE knows already, and once."""
+    run, state, other = tmp_path / "run", tmp_path / "state", b"\xff" * 32
+    run.mkdir()
+    state.mkdir()
+    store(None, run=run).note(POLICY, VALUES)
+    store(None, run=run).note(other, {7: bytes(32)})
+    assert store(None, run=run).recall(POLICY) is None
+    store(None, run=run).take_over()
+    store(state, run=run).note(other, VALUES)
+    store(state, run=run).take_over()
+    assert store(state, run=run).recall(POLICY) == VALUES
+    assert store(state, run=run).recall(other) == {7: bytes(32)}
+    assert list(run.iterdir()) == []
+
+
+def test_a_waiting_file_that_is_damaged_costs_no_boot(tmp_path: Path) -> None:
+    """It goes, and what STATE knows stays."""
+    run, state = tmp_path / "run", tmp_path / "state"
+    run.mkdir()
+    state.mkdir()
+    store(state).note(POLICY, VALUES)
+    (run / FILE_NAME).write_bytes(b"[")
+    store(state, run=run).take_over()
+    assert store(state).recall(POLICY) == VALUES
+    assert list(run.iterdir()) == []
 
 
 @pytest.mark.parametrize(
