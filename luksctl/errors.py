@@ -7,6 +7,7 @@
     ├── Refused                  3   the plan would be unsafe; nothing was touched
     │   ├── NotBlank                 the device holds something nobody allowed us to destroy
     │   ├── AmbiguousDevice          more than one device answers to the volume's label
+    │   ├── Forbidden                the role of this ssh key does not allow it
     │   └── AttemptsExhausted        an unfinished operation failed three times
     ├── Locked                   4   the volume exists and no configured key opens it
     ├── Degraded                 5   the node runs, but a volume or key is not as configured
@@ -26,6 +27,7 @@
     ├── Busy                    11   another process holds the lock or the device
     ├── Maintenance             12   the node has no config; waiting for apply-config --insecure
     ├── SealError               13   a public or private key, or what was sealed with it, cannot be used
+    ├── Unreachable             14   another node was not reached, or its luksctl did not answer
     ├── KeyRejected              -   provider seam: "this key is not mine" (try the next key; never reaches main)
     │   ├── TpmRejected          -   the TPM does not give the key out, and says why
     │   └── KmsRejected          -   no KMS will ever give this key to this node, as things are; says why
@@ -78,15 +80,9 @@ class LuksctlError(Exception):
 
     def fields(self) -> dict[str, object]:
         """Return the error as plain values for JSON output."""
-        return {
-            "error": type(self).__name__,
-            "exitCode": self.exit_code,
-            "volume": self.volume,
-            "slot": self.slot,
-            "operation": self.operation,
-            "cause": self.cause,
-            "hint": self.hint,
-        }
+        named = ("volume", "slot", "operation", "cause", "hint")
+        told = {name: getattr(self, name) for name in named}
+        return {"error": type(self).__name__, "exitCode": self.exit_code, **told}
 
 
 class UsageError(LuksctlError):
@@ -159,6 +155,10 @@ class AmbiguousDevice(Refused):
     """More than one device answers to the volume's label."""
 
 
+class Forbidden(Refused):
+    """The role of this ssh key does not allow it; nothing was touched."""
+
+
 class AttemptsExhausted(Refused):
     """An unfinished operation failed three times; an operator has to look."""
 
@@ -224,17 +224,8 @@ class PcrChange:
 class TpmUnavailable(ProviderUnavailable):
     """The TPM is absent, busy, slow or locked; `reason` says which. Nothing is to be sealed anew for it."""
 
-    def __init__(
-        self,
-        cause: str,
-        *,
-        reason: TpmReason = TpmReason.FAILED,
-        volume: str | None = None,
-        slot: int | None = None,
-        operation: str | None = None,
-        hint: str | None = None,
-    ) -> None:
-        super().__init__(cause, volume=volume, slot=slot, operation=operation, hint=hint)
+    def __init__(self, cause: str, *, reason: TpmReason = TpmReason.FAILED, hint: str | None = None) -> None:
+        super().__init__(cause, hint=hint)
         self.reason = reason
 
     def fields(self) -> dict[str, object]:
@@ -358,6 +349,12 @@ class SealError(LuksctlError):
     exit_code = 13
 
 
+class Unreachable(LuksctlError):
+    """Another node was not reached, or what answered there was not luksctl."""
+
+    exit_code = 14
+
+
 class KeyRejected(LuksctlError):
     """Provider seam: the key is not this provider's; try the next one."""
 
@@ -371,11 +368,9 @@ class TpmRejected(KeyRejected):
         *,
         reason: TpmReason = TpmReason.FAILED,
         pcrs: tuple[PcrChange, ...] = (),
-        volume: str | None = None,
-        slot: int | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(cause, volume=volume, slot=slot, hint=hint)
+        super().__init__(cause, hint=hint)
         self.reason = reason
         self.pcrs = pcrs
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import IO as IO
     from typing import Any as Any
     from typing import ClassVar as ClassVar
     from typing import Concatenate as Concatenate
@@ -31,7 +32,7 @@ else:
         def __class_getitem__(cls, item):
             return item
 
-    Any = ClassVar = Concatenate = Final = NoReturn = Self = TextIO = _Word
+    IO = Any = ClassVar = Concatenate = Final = NoReturn = Self = TextIO = _Word
 
     class Protocol:
         """A base that adds nothing."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from luksctl.cli.context import Context
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.patches import add_keys_by_slot, add_patches, read_patched
 from luksctl.errors import UsageError
 from luksctl.hints import Final
@@ -33,7 +33,9 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "what", metavar="machineconfig", nargs="?", choices=_NAMES, help="the one thing there is to apply"
     )
-    parser.add_argument("-f", "--file", metavar="FILE", required=True, help="the machine config; - for standard input")
+    parser.add_sent(
+        Takes.FILE, "-f", "--file", metavar="FILE", required=True, help="the machine config; - for standard input"
+    )
     add_patches(parser, "-p", "--config-patch")
     add_keys_by_slot(parser)
     parser.add_flag("insecure", text="the node has no config yet, and takes its first one without proof")

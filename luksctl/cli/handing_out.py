@@ -6,8 +6,9 @@ import json
 import os
 from datetime import UTC, datetime
 
+from luksctl.cli.attached import read_bytes
 from luksctl.cli.console import Console
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.hints import TYPE_CHECKING
 from luksctl.providers.recipient import Recipient, read_recipient
 from luksctl.providers.sealed_key import KeyPlace, seal_recovery_key
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 def add_recipient(parser: Parser) -> None:
     """Add the option that names who the key is encrypted to."""
-    parser.add_argument(
+    parser.add_sent(
+        Takes.FILE,
         "--recipient",
         metavar="FILE",
         help="print the key only encrypted to this public key (PEM, or a line of OpenSSH), as JSON",
@@ -33,8 +35,7 @@ def handing_out(recipient_file: str | None, console: Console) -> Show:
     """
     if recipient_file is None:
         return lambda place, key: _as_text(place, key, console)
-    with open(recipient_file, "rb") as stream:
-        recipient = read_recipient(stream.read())
+    recipient = read_recipient(read_bytes(recipient_file)[0])
     return lambda place, key: _encrypted(place, key, recipient, console)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
+from luksctl.cli.attached import read_bytes
 from luksctl.cli.context import Context
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.secret_input import read_file, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of
 from luksctl.errors import Refused, UsageError
@@ -24,12 +24,13 @@ def configure(parser: Parser) -> None:
     saving = parser.add_command("backup", text="save the header of a volume, encrypted to an operator")
     _add_volume(saving)
     saving.add_argument("--to", metavar="FILE", help="write it there and never over a file; else to standard output")
-    saving.add_argument("--recipient", metavar="FILE", help="public key (PEM, or a line of OpenSSH) to encrypt it to")
+    whose = "public key (PEM, or a line of OpenSSH) to encrypt it to"
+    saving.add_sent(Takes.FILE, "--recipient", metavar="FILE", help=whose)
     saving.add_flag("unencrypted", text="save it as it is: who has it and a key that was rotated out opens the volume")
     putting = parser.add_command("restore", text="put a saved header back; says what it destroys, and asks")
     _add_volume(putting)
-    putting.add_argument(
-        "--from", dest="source", metavar="FILE", required=True, help="the backup; - for standard input"
+    putting.add_sent(
+        Takes.FILE, "--from", dest="source", metavar="FILE", required=True, help="the backup; - for standard input"
     )
     _add_identity(putting, required=False)
     putting.add_flag("older", text="also if keyslots were changed since: keys that were rotated out open it again")
@@ -54,7 +55,8 @@ def _add_volume(parser: Parser) -> None:
 def _add_identity(parser: Parser, *, required: bool) -> None:
     what = "your private key, in PEM or of OpenSSH, for a backup that is encrypted"
     parser.add_argument("--identity", metavar="FILE", required=required, help=what)
-    parser.add_argument(
+    parser.add_sent(
+        Takes.DESCRIPTOR,
         "--passphrase-fd",
         metavar="N",
         type=int,
@@ -110,8 +112,7 @@ def _backup(arguments: Namespace, context: Context) -> int:
 def _recipient(file: str | None, configured: str | None) -> Recipient:
     """Return who was named, or else who the policy names."""
     if file is not None:
-        with open(file, "rb") as stream:
-            return read_recipient(stream.read())
+        return read_recipient(read_bytes(file)[0])
     if configured is not None:
         return read_recipient(configured.encode())
     raise UsageError(
@@ -124,7 +125,7 @@ def _restore(arguments: Namespace, context: Context) -> int:
     from luksctl.node.header_restore import Allowed, look_at, restore  # noqa: PLC0415  # as backup
 
     volume, node, console = volume_of(arguments.volume), context.node(), context.console
-    content = _opened(_content(arguments.source), arguments, volume)
+    content = _opened(read_bytes(arguments.source)[0], arguments, volume)
     allowed = Allowed(arguments.while_open, arguments.older, arguments.unfinished, arguments.reencryption)
     seen = look_at(node, volume, content, allowed)
     for line in _told(seen):
@@ -217,7 +218,7 @@ def _open(arguments: Namespace, context: Context) -> int:
     """Decrypt a backup; for operators, on a machine of theirs."""
     from luksctl.node.files import create_file  # noqa: PLC0415  # as backup
 
-    content = _opened(_content(arguments.file), arguments, None)
+    content = _opened(read_bytes(arguments.file)[0], arguments, None)
     if not create_file(arguments.to, content):
         raise Refused(f"{arguments.to} is there already; nothing was written", hint="name another file")
     context.console.say(f"decrypted into {arguments.to}")
@@ -241,13 +242,6 @@ def _opened(content: bytes, arguments: Namespace, volume: str | None) -> bytes:
     with read_file(path, "the private key") as text:
         identity = read_identity(text, lambda: read_passphrase(f"Passphrase of {path}", arguments.passphrase_fd))
     return open_sealed_header(document, identity)
-
-
-def _content(path: str) -> bytes:
-    if path == "-":
-        return sys.stdin.buffer.read()
-    with open(path, "rb") as stream:
-        return stream.read()
 
 
 def _numbers(slots: tuple[int, ...]) -> str:

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from luksctl.cli.context import Context
 from luksctl.cli.handing_out import add_recipient, handing_out
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of, volumes_of
 from luksctl.errors import NeedsReboot, UsageError
@@ -20,7 +20,8 @@ def configure(parser: Parser) -> None:
     rotating = parser.add_command("rotate", text="give one slot, or all slots whose provider makes keys, new keys")
     rotating.add_argument("volume", metavar="VOLUME", nargs="?", help=f"{' or '.join(MANAGED)}; both without it")
     rotating.add_argument("--slot", metavar="N", type=int, help="this keyslot, whatever its kind")
-    rotating.add_argument(
+    rotating.add_sent(
+        Takes.DESCRIPTOR,
         "--key-fd",
         metavar="N",
         type=int,

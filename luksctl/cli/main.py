@@ -6,14 +6,13 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from argparse import REMAINDER, Namespace
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 
+from luksctl.cli.command_line import Command, common_parser, understand
 from luksctl.cli.console import Console
 from luksctl.cli.context import Context
-from luksctl.cli.loading import load
-from luksctl.cli.parser import Parser, add_common, verb_parser
-from luksctl.cli.verbs import VERBS, overview, verb_of
+from luksctl.cli.verbs import VERBS, overview
 from luksctl.errors import ConfigError, DeviceError, LuksctlError, UsageError
 from luksctl.hints import TYPE_CHECKING, Final, NoReturn
 
@@ -70,52 +69,47 @@ def main(words: Sequence[str], paths: Paths | None = None, kms: Callable[[], Kms
 
 
 def _dispatch(words: Sequence[str], context: Context) -> int:
-    common = _common_parser().parse(words)
+    common = common_parser().parse(words)
     context.console.json = common.json
+    if common.role is not None:
+        from luksctl.cli.gate import admitted  # noqa: PLC0415  # only where sshd starts it
+
+        command = admitted(common, os.environ, context.console)
+        return 0 if command is None else _run(command, context)
+    if common.version or common.help or common.verb is None:
+        return _about(common, context.console)
+    command = understand(common)
+    return 0 if command is None else _run(command, context)
+
+
+def _run(command: Command, context: Context) -> int:
+    arguments = command.arguments
+    context.console.json = arguments.json
+    context.settings_path = arguments.settings
+    if arguments.nodes:
+        from luksctl.cli.nodes import run_there  # noqa: PLC0415  # ssh is for those who name nodes
+
+        return run_there(command, context.console)
+    if arguments.attached:
+        from luksctl.cli.sending import receive  # noqa: PLC0415  # only where another machine started it
+
+        receive(command)
+    return command.module.run(arguments, context)
+
+
+def _about(common: Namespace, console: Console) -> int:
     if common.version:
         from importlib.metadata import version  # noqa: PLC0415  # slow, and asked for once in a while
 
-        context.console.document({"version": version("luksctl")})
-        context.console.say(f"luksctl {version('luksctl')}")
+        console.document({"version": version("luksctl")})
+        console.say(f"luksctl {version('luksctl')}")
         return 0
     if common.help:
-        context.console.document({"verbs": [verb.name for verb in VERBS]})
-        context.console.say(overview().rstrip())
+        console.document({"verbs": [verb.name for verb in VERBS]})
+        console.say(overview().rstrip())
         return 0
-    if common.verb is None:
-        context.console.say(overview().rstrip())
-        raise UsageError("no verb", hint="luksctl --help")
-    verb = verb_of(common.verb)
-    if verb is None:
-        raise UsageError(f"unknown verb {common.verb!r}", hint=_nearest(common.verb))
-    module = load(verb)
-    parser = verb_parser(verb)
-    module.configure(parser)
-    try:
-        arguments = parser.parse(common.rest, Namespace(settings=common.settings, json=common.json, debug=common.debug))
-    except SystemExit:  # argparse has printed the help
-        return 0
-    context.console.json = arguments.json
-    context.settings_path = arguments.settings
-    return module.run(arguments, context)
-
-
-def _common_parser() -> Parser:
-    parser = Parser(prog="luksctl", add_help=False)
-    add_common(parser)
-    parser.set_defaults(settings=None, json=False, debug=False)
-    parser.add_flag("version", text="")
-    parser.add_flag("help", text="")
-    parser.add_argument("-h", dest="help", action="store_true")
-    parser.add_argument("verb", nargs="?")
-    parser.add_argument("rest", nargs=REMAINDER)
-    return parser
-
-
-def _nearest(word: str) -> str:
-    from luksctl.config.spelling import did_you_mean  # noqa: PLC0415  # only for the lost
-
-    return did_you_mean(word, [verb.name for verb in VERBS]) or "luksctl --help"
+    console.say(overview().rstrip())
+    raise UsageError("no verb", hint="luksctl --help")
 
 
 # ---- errors ---------------------------------------------------------------------------------------------------------

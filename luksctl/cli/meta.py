@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 
 from luksctl.cli.context import Context
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.errors import UsageError
 from luksctl.hints import Final
 from luksctl.meta.store import AdvStore
@@ -30,7 +30,8 @@ def configure(parser: Parser) -> None:
     read.add_flag("show-secrets", text="show passphrases and the node UUID as well")
     write = parser.add_command("write", text="give a tag a value")
     write.add_argument("key", metavar="KEY", help=_KEY_HELP)
-    write.add_argument("value", metavar="VALUE", help="the text; - for standard input, which other users cannot see")
+    text = "the text; - for standard input, which other users cannot see"
+    write.add_sent(Takes.TEXT, "value", metavar="VALUE", help=text)
     write.add_flag("yes", text="do not ask, also where Talos or luksctl owns the tag")
     delete = parser.add_command("delete", text="take a tag away")
     delete.add_argument("key", metavar="KEY", help=_KEY_HELP)

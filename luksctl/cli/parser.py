@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum, auto
 
 from luksctl.cli.verbs import Verb
 from luksctl.errors import UsageError
 from luksctl.hints import Any, Final, NoReturn
+from luksctl.value import frozen
 
-EVERYWHERE: Final = (0, 1, 64)
+EVERYWHERE: Final = (0, 1, 14, 64)
 _COLUMNS: Final = 80
 _BOOLEANS: Final = {"true": "--", "false": "--no-"}
+
+
+class Takes(Enum):
+    """What an argument names that only the machine has at which it is typed; another node is sent it."""
+
+    FILE = auto()  # a file, or - for standard input
+    PATCH = auto()  # a patch, or @FILE
+    TEXT = auto()  # a text, or - for standard input
+    DESCRIPTOR = auto()  # an open file, and what it holds is secret
+
+
+@frozen
+class Given:
+    """One argument that was given: the name of its value, and how its option is spelled; none for an operand."""
+
+    name: str
+    value: Any
+    option: str | None
+    takes: Takes | None = None
 
 
 class _Extend(argparse.Action):
@@ -55,6 +76,8 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Help, **settings)
         self.flags = set() if flags is None else flags
         self._depth = depth
+        self.common: set[str] = set()
+        self._takes: dict[str, Takes] = {}
         self._commands: argparse._SubParsersAction[Parser] | None = None
 
     def error(self, message: str) -> NoReturn:
@@ -77,6 +100,14 @@ class Parser(argparse.ArgumentParser):
         dest = option.replace("-", "_")
         self.add_argument(f"--{option}", dest=dest, action=_Extend, default=default, metavar=metavar, help=text)
 
+    def add_sent(self, takes: Takes, *names: str, **settings: Any) -> None:
+        """Add an option or operand whose value another node is sent, and not merely told."""
+        self._takes[self.add_argument(*names, **settings).dest] = takes
+
+    def takes(self, name: str) -> Takes | None:
+        """Return what the argument called `name` has sent, None where another node is only told."""
+        return self._takes.get(name)
+
     def add_command(self, name: str, *, text: str) -> Parser:
         """Add a word that has a parser of its own; its name ends up in `command`, that of one behind it in `word`."""
         if self._commands is None:
@@ -92,6 +123,34 @@ class Parser(argparse.ArgumentParser):
     def parse(self, words: Sequence[str], namespace: argparse.Namespace | None = None) -> argparse.Namespace:
         """Return what `words` say; UsageError where they make no sense."""
         return self.parse_args(list(self._spelled(words)), namespace)
+
+    def commands(self) -> dict[str, Parser]:
+        """Return the words that have parsers of their own."""
+        return {} if self._commands is None else dict(self._commands.choices)
+
+    def command_of(self, arguments: argparse.Namespace) -> tuple[tuple[str, ...], Parser]:
+        """Return the words behind the verb that `arguments` came of, and the parser of the last one."""
+        if self._commands is None:
+            return (), self
+        word: str = getattr(arguments, self._commands.dest)
+        rest, parser = self._commands.choices[word].command_of(arguments)
+        return (word, *rest), parser
+
+    def given(self, arguments: argparse.Namespace) -> Iterator[Given]:
+        """Yield what differs from the defaults, options first; what every verb takes is left out."""
+        for action in sorted(self._actions, key=lambda action: not action.option_strings):
+            if action.dest in {*self.common, "help"} or action is self._commands:
+                continue
+            value = getattr(arguments, action.dest)
+            if value == self.get_default(action.dest) or value == [] or self._says_otherwise(action, value):
+                continue
+            option = action.option_strings[-1] if action.option_strings else None
+            yield Given(action.dest, value, option, self._takes.get(action.dest))
+
+    @staticmethod
+    def _says_otherwise(action: argparse.Action, value: Any) -> bool:
+        """Tell whether this is --x where --no-x was said, or the other way round."""
+        return action.nargs == 0 and action.const is not value
 
     def _spelled(self, words: Sequence[str]) -> Iterable[str]:
         """Yield the words with --x=true|false as --x and --no-x, which argparse understands."""
@@ -115,6 +174,14 @@ def add_common(parser: Parser) -> None:
     common.add_argument(
         "--settings", metavar="FILE", default=argparse.SUPPRESS, help="where things are on this machine"
     )
+    common.add_argument(
+        "-n",
+        "--nodes",
+        metavar="HOST,…",
+        action=_Extend,
+        default=argparse.SUPPRESS,
+        help="run it on these nodes, over ssh",
+    )
     for option, text in (
         ("json", "print one JSON object"),
         ("debug", "show where in the program an error came from"),
@@ -124,6 +191,7 @@ def add_common(parser: Parser) -> None:
             f"--no-{option}", dest=option, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
         parser.flags.add(f"--{option}")
+    parser.common |= {"settings", "nodes", "json", "debug"}
 
 
 def verb_parser(verb: Verb) -> Parser:

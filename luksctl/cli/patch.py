@@ -6,8 +6,8 @@ from argparse import Namespace
 
 from luksctl.cli.apply_config import add_mode, apply_and_tell, how_of
 from luksctl.cli.context import Context
-from luksctl.cli.parser import Parser
-from luksctl.cli.patches import add_keys_by_slot, add_patches, patch_texts
+from luksctl.cli.parser import Parser, Takes
+from luksctl.cli.patches import add_keys_by_slot, add_patches, in_file, patch_texts
 from luksctl.cli.running import NAMES, ruling, warn_of_waiting
 from luksctl.config.patching import apply_patches
 from luksctl.errors import UsageError
@@ -17,8 +17,13 @@ def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     parser.add_argument("what", metavar="machineconfig", choices=NAMES, help="the one thing there is to patch")
     add_patches(parser, "-p", "--patch")
-    parser.add_argument(
-        "--patch-file", metavar="FILE", action="append", default=[], help="a file with a patch, behind the others"
+    parser.add_sent(
+        Takes.FILE,
+        "--patch-file",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a file with a patch, behind the others",
     )
     add_keys_by_slot(parser)
     add_mode(parser)
@@ -26,7 +31,7 @@ def configure(parser: Parser) -> None:
 
 def run(arguments: Namespace, context: Context) -> int:
     """Patch the config and apply it; one that the patches leave as it is, is not applied."""
-    words = [*arguments.patches, *(f"@{name}" for name in arguments.patch_file)]
+    words = [*arguments.patches, *map(in_file, arguments.patch_file)]
     if not words:
         raise UsageError("no patch", hint="-p PATCH, -p @FILE or --patch-file FILE")
     how, console, node = how_of(arguments), context.console, context.node()

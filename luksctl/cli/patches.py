@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from luksctl.cli.parser import Parser
+from luksctl.cli.attached import Attached
+from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.sources import read_text
 from luksctl.hints import TYPE_CHECKING
 from luksctl.model.config import MachineConfig
@@ -17,7 +18,7 @@ _HELP = "a patch, or @FILE with one: a part of a config, or JSON operations (RFC
 
 def add_patches(parser: Parser, *options: str, dest: str = "patches", text: str = _HELP) -> None:
     """Add an option that takes a patch and may be given several times; commas belong to the patch."""
-    parser.add_argument(*options, dest=dest, metavar="PATCH", action="append", default=[], help=text)
+    parser.add_sent(Takes.PATCH, *options, dest=dest, metavar="PATCH", action="append", default=[], help=text)
 
 
 def add_keys_by_slot(parser: Parser) -> None:
@@ -31,17 +32,24 @@ def patch_texts(words: list[str]) -> list[PatchText]:
 
     given = []
     for number, word in enumerate(words, start=1):
-        name = _file_named(word)
+        name = file_named(word)
         text, source = (word.encode("utf-8", "surrogateescape"), f"patch {number}") if name is None else read_text(name)
         given.append(PatchText(text, source))
     return given
 
 
-def _file_named(word: str) -> str | None:
+def file_named(word: str) -> str | None:
     """Return the file that a patch is in: behind an @, or a word that cannot be a patch itself."""
+    if isinstance(word, Attached):
+        return word
     if word.startswith("@"):
         return word[1:]
     return word if word and not word.startswith(("[", "{")) and not any(letter.isspace() for letter in word) else None
+
+
+def in_file(name: str) -> str:
+    """Return the word for a patch that is in the file `name`."""
+    return name if isinstance(name, Attached) else f"@{name}"
 
 
 def read_patched(path: str, arguments: Namespace) -> MachineConfig:

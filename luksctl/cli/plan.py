@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
 from luksctl.cli.context import Context
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.sources import read_config
 from luksctl.cli.steps import described, slot_of, step_fields
 from luksctl.cli.volumes import volumes_of
@@ -27,7 +27,8 @@ _COLUMNS = ("volume", "step", "slot", "destroys", "what")
 def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     parser.add_argument("volumes", metavar="VOLUME", nargs="*", help="STATE, EPHEMERAL; both without any")
-    parser.add_argument("-f", "--file", metavar="FILE", help="plan what applying this config would do; - for stdin")
+    text = "plan what applying this config would do; - for stdin"
+    parser.add_sent(Takes.FILE, "-f", "--file", metavar="FILE", help=text)
 
 
 def run(arguments: Namespace, context: Context) -> int:

@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from luksctl.cli.context import Context
 from luksctl.cli.handing_out import add_recipient, handing_out
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.recovery_prompt import ask_recovery_key
 from luksctl.cli.secret_input import read_file, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of, volumes_of
@@ -47,7 +47,8 @@ def configure(parser: Parser) -> None:
 
 def add_key_descriptor(parser: Parser) -> None:
     """Add the option that names where a recovery key is read from."""
-    parser.add_argument(
+    parser.add_sent(
+        Takes.DESCRIPTOR,
         "--key-fd",
         metavar="N",
         type=int,

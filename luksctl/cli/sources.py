@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
+from luksctl.cli.attached import read_bytes
 from luksctl.config.documents import parse_machine_config
 from luksctl.config.yamltext import MAX_BYTES
 from luksctl.errors import ConfigError, Problem
 from luksctl.model.config import MachineConfig
-
-STANDARD_INPUT = "standard input"
 
 
 def read_config(path: str) -> MachineConfig:
@@ -19,10 +16,7 @@ def read_config(path: str) -> MachineConfig:
 
 def read_text(path: str) -> tuple[bytes, str]:
     """Return what is in `path`, and its name for messages; of a text that is too long only as much as shows it."""
-    if path == "-":
-        return sys.stdin.buffer.read(MAX_BYTES + 1), STANDARD_INPUT
     try:
-        with open(path, "rb") as source:
-            return source.read(MAX_BYTES + 1), path
+        return read_bytes(path, MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError((Problem("", f"the config cannot be read: {error.strerror}", file=path),)) from error

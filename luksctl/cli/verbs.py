@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from luksctl.cli.roles import Access, Role, administering, operating, reading, staying
 from luksctl.hints import Final
 from luksctl.value import frozen
 
@@ -22,7 +23,10 @@ class Group(StrEnum):
 
 @frozen
 class Verb:
-    """One verb. `module` is in luksctl.cli; `exit_codes` are those beside 0, 1 and 64, which belong to every verb."""
+    """One verb. `module` is in luksctl.cli; `exit_codes` are those beside 0, 1, 14 and 64, which belong to every verb.
+
+    `access` says who may run it on another node, for each command that it has.
+    """
 
     name: str
     group: Group
@@ -30,6 +34,7 @@ class Verb:
     answers: str
     destroys: str
     exit_codes: tuple[int, ...]
+    access: tuple[Access, ...]
     aliases: tuple[str, ...] = ()
 
 
@@ -43,6 +48,7 @@ VERBS: Final = (
         "how the node and its volumes are, and what to type next",
         "nothing; reads only",
         (2, 4, 5, 9, 12),
+        (reading("", "volumes"),),
     ),
     Verb(
         "plan",
@@ -51,6 +57,7 @@ VERBS: Final = (
         "what a boot or a new config would do, step by step",
         "nothing; reads only",
         (2, 3, 4, 8, 9, 10, 12),
+        (reading("", "volumes"),),
     ),
     Verb(
         "check",
@@ -59,6 +66,7 @@ VERBS: Final = (
         "whether every configured key still opens its keyslot",
         "nothing; opens no volume and writes to none",
         (2, 3, 4, 5, 6, 9, 10, 11, 12),
+        (operating("", "volumes"),),
     ),
     Verb(
         "doctor",
@@ -67,6 +75,7 @@ VERBS: Final = (
         "why a volume does not open, or what is about to break, with the shortest fix",
         "nothing; reads only",
         (2, 4, 5, 9, 12),
+        (reading("", "volumes", raised=(("check", Role.OPERATOR),)),),
     ),
     Verb(
         "get",
@@ -75,6 +84,7 @@ VERBS: Final = (
         "the machine config, the volumes or the tags of META, as Talos shows its resources",
         "nothing; reads only",
         (2, 9, 10, 12),
+        (reading("", "what", "ids", "output"),),
     ),
     Verb(
         "boot",
@@ -83,6 +93,7 @@ VERBS: Final = (
         "open a volume now, as the boot does",
         "nothing; a blank volume is formatted if the config rules here",
         _FLOW,
+        (operating("", "volume", "all"),),
     ),
     Verb(
         "retry",
@@ -91,6 +102,7 @@ VERBS: Final = (
         "give a volume whose first format failed new attempts, and open it",
         "as boot; what an interrupted format left; with --drop-intent the announcement of that format",
         _FLOW,
+        (operating("", "volume", "mount"),),
     ),
     Verb(
         "sync",
@@ -99,6 +111,7 @@ VERBS: Final = (
         "make the keyslots those of the config, on a running node",
         "keyslots of ours that the config dropped, and with prune those of others; never the last one that was proven",
         (2, 3, 4, 5, 6, 7, 8, 9, 10, 11),
+        (operating("", "volumes", "dry_run"),),
     ),
     Verb(
         "adopt",
@@ -107,6 +120,7 @@ VERBS: Final = (
         "take over a volume that Talos or cryptsetup made",
         "nothing; notes in the header which keyslots the config's keys open",
         (2, 3, 4, 6, 9, 10, 11),
+        administering(),
     ),
     Verb(
         "meta",
@@ -115,6 +129,7 @@ VERBS: Final = (
         "list, read, write or delete the tags of META",
         "write and delete: the value the tag had",
         (2, 3, 9, 10, 11),
+        (reading("list"), reading("read", "key"), *administering("write", "delete")),
     ),
     Verb(
         "keys",
@@ -123,6 +138,7 @@ VERBS: Final = (
         "give keyslots new keys",
         "rotate: the keys that the slots had",
         tuple(sorted((*_FLOW, 5, 7, 13))),
+        (operating("rotate", "volume"),),
     ),
     Verb(
         "recovery",
@@ -131,6 +147,7 @@ VERBS: Final = (
         "make, list, verify and remove recovery keys; open one that was encrypted to you",
         "remove: that recovery key; the others nothing",
         (2, 3, 4, 5, 6, 9, 10, 11, 13),
+        (reading("list", "volumes"), *administering("add", "verify", "remove"), *staying("open")),
     ),
     Verb(
         "header",
@@ -139,6 +156,7 @@ VERBS: Final = (
         "save the header of a volume, encrypted to an operator; put it back; list and drop kept backups",
         "restore: the header on the device, with keyslots that the backup has not; drop: those backups",
         (2, 3, 9, 10, 11, 13),
+        (reading("list"), *administering("backup", "restore", "drop"), *staying("open")),
     ),
     Verb(
         "tpm",
@@ -147,6 +165,7 @@ VERBS: Final = (
         "whether the tpm keys will open at the next boot, with another image or other firmware",
         "nothing; reads only, and unseals nothing",
         (2, 3, 4, 5, 6, 9, 10),
+        (reading("preflight", "volumes", "pcr"),),
     ),
     Verb(
         "unlock",
@@ -155,6 +174,7 @@ VERBS: Final = (
         "open a volume by hand with a recovery key",
         "nothing; formats nothing",
         (2, 3, 4, 8, 9, 10, 11),
+        administering(),
     ),
     Verb(
         "kms",
@@ -163,6 +183,10 @@ VERBS: Final = (
         "serve keys to nodes: the KMS, its nodes and its master key",
         "node revoke: what that node may do; key passphrase: the old passphrase",
         (3, 9, 11, 13),
+        (
+            *administering("node list", "node allow", "node revoke", "key list"),
+            *staying("init", "serve", "key rotate", "key passphrase", "key export", "unit"),
+        ),
     ),
     Verb(
         "validate",
@@ -171,6 +195,7 @@ VERBS: Final = (
         "whether a machine config is right, with every problem and its line",
         "nothing; touches no device",
         (2,),
+        staying(),
     ),
     Verb(
         "machineconfig",
@@ -179,6 +204,7 @@ VERBS: Final = (
         "patch a machine config offline; everything that the patches do not name stays, byte for byte",
         "with -o: the file it names",
         (2, 9),
+        staying("patch"),
         ("mc",),
     ),
     Verb(
@@ -188,6 +214,7 @@ VERBS: Final = (
         "a commented machine config to start from",
         "nothing; never writes over a file",
         (2, 3, 9),
+        staying("config"),
     ),
     Verb(
         "apply-config",
@@ -196,6 +223,7 @@ VERBS: Final = (
         "give the node a machine config: its first, or a newer one",
         "the config in STATE is replaced; blank volumes are formatted only by the first config of a node",
         tuple(sorted((*_FLOW, 5, 7))),
+        administering(),
         ("apply",),
     ),
     Verb(
@@ -205,6 +233,7 @@ VERBS: Final = (
         "whether a machine config is on trial; take it back",
         "revert: the keys that the trial added",
         tuple(sorted((*_FLOW, 5))),
+        (reading("show"), operating("revert")),
     ),
     Verb(
         "patch",
@@ -213,6 +242,7 @@ VERBS: Final = (
         "patch the machine config of this node, and apply it",
         "as apply-config",
         tuple(sorted((*_FLOW, 5, 7))),
+        administering(),
     ),
     Verb(
         "edit",
@@ -221,6 +251,7 @@ VERBS: Final = (
         "edit the machine config of this node, and apply it",
         "as apply-config",
         tuple(sorted((*_FLOW, 5, 7))),
+        administering(),
     ),
     Verb(
         "install",
@@ -229,6 +260,7 @@ VERBS: Final = (
         "lay out META, STATE and EPHEMERAL on a disk",
         "nothing on a blank disk; with --erase everything on that disk",
         (2, 3, 9, 10, 11),
+        administering(),
     ),
     Verb(
         "enable",
@@ -237,6 +269,7 @@ VERBS: Final = (
         "have systemd open and mount the volumes at every boot",
         "nothing; earlier units of luksctl are replaced",
         (2, 3, 5, 9),
+        administering(),
     ),
     Verb(
         "reset",
@@ -245,6 +278,7 @@ VERBS: Final = (
         "erase volumes of this node with proof, in constant time",
         "everything on them: keys, headers, with --zero every byte; in META what is known of them",
         (2, 3, 7, 8, 9, 10, 11),
+        administering(),
     ),
     Verb(
         "wipe",
@@ -253,6 +287,7 @@ VERBS: Final = (
         "erase disks or partitions that no volume of this node uses",
         "everything on them",
         (2, 3, 9, 11),
+        administering("disk"),
     ),
     Verb(
         "disable",
@@ -261,6 +296,7 @@ VERBS: Final = (
         "take back what enable wrote",
         "the units and links of enable; no volume is touched",
         (2, 9),
+        administering(),
     ),
 )
 
@@ -274,7 +310,7 @@ def overview() -> str:
     """Return the text of `luksctl --help`."""
     width = max(len(verb.name) for verb in VERBS)
     lines = [
-        "usage: luksctl [--settings FILE] [--json] [--debug] VERB …",
+        "usage: luksctl [--settings FILE] [-n HOST,…] [--json] [--debug] VERB …",
         "",
         "Declarative disk encryption: the keys in the config are the keyslots on the disk.",
     ]

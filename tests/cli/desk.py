@@ -62,6 +62,18 @@ class Answer:
         return json.loads(self.out)
 
 
+def paths_in(directory: Path) -> Paths:
+    """Return where a machine in `directory` has its files."""
+    return Paths(
+        run_dir=str(directory / "run"),
+        machine_config=str(directory / "machine.yaml"),
+        credential_dirs=(),
+        expected_encrypted=str(directory / "expected.json"),
+        erasures=str(directory / "erasures"),
+        reset_hooks=str(directory / "reset.d"),
+    )
+
+
 class Desk:
     """Image files of META, STATE and EPHEMERAL, a settings file, and `run`."""
 
@@ -71,14 +83,7 @@ class Desk:
         self.settings = directory / "luksctl.yaml"
         self.settings.write_text(SETTINGS, encoding="utf-8")
         self.config = directory / "machine.yaml"
-        self.paths = Paths(
-            run_dir=str(directory / "run"),
-            machine_config=str(self.config),
-            credential_dirs=(),
-            expected_encrypted=str(directory / "expected.json"),
-            erasures=str(directory / "erasures"),
-            reset_hooks=str(directory / "reset.d"),
-        )
+        self.paths = paths_in(directory)
         self.image("meta", META_SIZE_BYTES)
         self.image("state", 32 * MIB)
         self.image("ephemeral", 96 * MIB)

@@ -12,10 +12,11 @@ from luksctl import errors
 from luksctl.cli.complete import full_parser
 from luksctl.cli.loading import load
 from luksctl.cli.parser import verb_parser
+from luksctl.cli.roles import shown
 from luksctl.cli.verbs import VERBS, Verb
 from tests.house.tree import ROOT
 
-_COMMON = {"--settings", "--json", "--debug", "--no-json", "--no-debug", "--help", "-h"}
+_COMMON = {"-n", "--nodes", "--settings", "--json", "--debug", "--no-json", "--no-debug", "--help", "-h"}
 
 
 def _text() -> str:
@@ -56,9 +57,12 @@ def _kind(action: argparse.Action) -> str:
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 def test_the_table_has_the_row_of_the_verb(verb: Verb) -> None:
-    """Group, answer, destruction and exit codes are those that --help shows."""
+    """Group, answer, destruction and exit codes are those that --help shows, and the roles those that are held."""
     codes = ", ".join(str(code) for code in verb.exit_codes)
-    assert f"| `{verb.name}` | {verb.group} | {verb.answers} | {verb.destroys} | {codes} |" in _text()
+    assert (
+        f"| `{verb.name}` | {verb.group} | {verb.answers} | {verb.destroys} | {codes} | {shown(verb.access)} |"
+        in _text()
+    )
 
 
 def test_the_table_has_no_other_rows() -> None:
