@@ -25,7 +25,7 @@ def common_parser() -> Parser:
     """Return the parser of what stands before the verb; the verb and all behind it are left as they are."""
     parser = Parser(prog="luksctl", add_help=False)
     add_common(parser)
-    parser.set_defaults(settings=None, json=False, debug=False, nodes=())
+    parser.set_defaults(settings=None, json=False, debug=False, hosts=())
     parser.add_flag("version", text="")
     parser.add_flag("help", text="")
     parser.add_argument("-h", dest="help", action="store_true")
@@ -45,7 +45,7 @@ def understand(common: Namespace) -> Command | None:
     module = load(verb)
     parser = verb_parser(verb)
     module.configure(parser)
-    before = {name: getattr(common, name) for name in ("settings", "json", "debug", "nodes", "attached")}
+    before = {name: getattr(common, name) for name in ("settings", "json", "debug", "hosts", "attached")}
     try:
         arguments = parser.parse(common.rest, Namespace(**before))
     except SystemExit:

@@ -85,7 +85,7 @@ def _name(command: Command) -> str:
 def _expect_allowed(role: Role, command: Command) -> None:
     """Raise Forbidden unless the verb, the command behind it and each option are allowed."""
     arguments, what, access = command.arguments, _name(command), access_of(command)
-    if arguments.nodes:
+    if arguments.hosts:
         raise Forbidden("a node sends nobody on to others")
     _, parser = command.parser.command_of(arguments)
     if access.role is None:

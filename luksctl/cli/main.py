@@ -86,7 +86,7 @@ def _run(command: Command, context: Context) -> int:
     arguments = command.arguments
     context.console.json = arguments.json
     context.settings_path = arguments.settings
-    if arguments.nodes:
+    if arguments.hosts:
         from luksctl.cli.nodes import run_there  # noqa: PLC0415  # ssh is for those who name nodes
 
         return run_there(command, context.console)

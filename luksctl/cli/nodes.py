@@ -47,7 +47,7 @@ def worst(codes: Iterable[int]) -> int:
 
 def run_there(command: Command, console: Console) -> int:
     """Run the command on every node that it names, and return the worst code; UsageError where that makes no sense."""
-    nodes = tuple(dict.fromkeys(command.arguments.nodes))
+    nodes = tuple(dict.fromkeys(command.arguments.hosts))
     for node in nodes:
         expect_host(node)
     if access_of(command).role is None:

@@ -177,6 +177,7 @@ def add_common(parser: Parser) -> None:
     common.add_argument(
         "-n",
         "--nodes",
+        dest="hosts",
         metavar="HOST,…",
         action=_Extend,
         default=argparse.SUPPRESS,
@@ -191,7 +192,7 @@ def add_common(parser: Parser) -> None:
             f"--no-{option}", dest=option, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
         parser.flags.add(f"--{option}")
-    parser.common |= {"settings", "nodes", "json", "debug"}
+    parser.common |= {"settings", "hosts", "json", "debug"}
 
 
 def verb_parser(verb: Verb) -> Parser:

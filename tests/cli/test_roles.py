@@ -96,6 +96,15 @@ def test_what_a_lower_role_may_name_is_there_and_is_no_file(verb: Verb) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
+def test_no_verb_calls_anything_by_a_name_that_every_verb_has(verb: Verb) -> None:
+    """Else what a verb is about would be taken for the nodes to run it on."""
+    for parser in _all(verb).values():
+        names = [action.dest for action in parser._actions]
+        assert not {"attached", "role"} & set(names)
+        assert names.count("hosts") == names.count("settings") == 1
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 def test_options_stand_at_the_last_word(verb: Verb) -> None:
     """What is sent is spelled from the last parser alone, so none before it has an option of its own."""
     parser = verb_parser(verb)
