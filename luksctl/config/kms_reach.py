@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from luksctl.config.clock import read_clock_wait_s
 from luksctl.config.endpoint import read_endpoint
 from luksctl.config.report import Report
 from luksctl.config.roots import read_roots
@@ -24,7 +25,7 @@ def read_reach(
             f"{STATE}: what this node shows the KMS (clientKey, tokenFile) is kept in META, sealed in the TPM where "
             "there is one; without a TPM the disk carries its own KMS credential"
         )
-    return replace(policy, roots=roots)
+    return replace(policy, roots=roots, clock_wait_s=read_clock_wait_s(documents, report))
 
 
 def _judge_plaintext(policy: KmsPolicy, report: Report) -> None:

@@ -88,6 +88,12 @@ class RunningSystem:
         with open(_BOOT_ID, encoding="ascii") as source:
             return source.read().strip()
 
+    def clock_awaited(self) -> bool:
+        """Tell whether the clock is not synchronised yet, and somebody is at it."""
+        from luksctl.devices.clock import clock_awaited  # noqa: PLC0415  # only where a certificate is to be judged
+
+        return clock_awaited()
+
     def tell_ready(self) -> None:
         """Tell systemd that the service runs, if it wants to know (sd_notify(3)); DeviceError where it cannot be."""
         from luksctl.sd_notify import READY, notify  # noqa: PLC0415  # few services do, and a start is timed

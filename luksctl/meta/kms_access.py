@@ -1,7 +1,7 @@
 """Our own tag 0xE1: what it takes to reach the KMS of STATE before STATE, and the config in it, are open.
 
     {"version": 1, "endpoints": [{"endpoint", "also": [...]}], "allowPlaintext": bool, "network": text | null,
-     "roots": [PEM], "clientCertificate": PEM | null,
+     "clockWaitSeconds": number, "roots": [PEM], "clientCertificate": PEM | null,
      "credential": null | {"clientKey": PEM | null, "token": text | null}
                         | {"tpm": {"private", "public", "srkName"}, "box"}}
 
@@ -16,12 +16,14 @@ import json
 
 from luksctl.errors import MetaError
 from luksctl.hints import Final
+from luksctl.model.config import CLOCK_WAIT_S
 from luksctl.model.meta import KeptAccess, KmsAccess, SealedCredential
 from luksctl.secret import Secret
 
 VERSION: Final = 1
 # META has a quarter of a MiB for all tags together.
 LONGEST_BYTES: Final = 64 * 1024
+_LONGEST_S: Final = 86400.0
 
 
 def encode(kept: KeptAccess) -> bytes:
@@ -32,6 +34,7 @@ def encode(kept: KeptAccess) -> bytes:
         "endpoints": [{"endpoint": first, "also": list(others)} for first, others in access.alternatives],
         "allowPlaintext": access.allow_plaintext,
         "network": access.note,
+        "clockWaitSeconds": access.clock_wait_s,
         "roots": list(access.roots),
         "clientCertificate": access.certificate,
         "credential": _encode_credential(kept),
@@ -89,6 +92,7 @@ def _decode(document: dict[str, object]) -> KeptAccess:
         token=_secret(clear.get("token")),
         allow_plaintext=document["allowPlaintext"] is True,
         note=_optional(document["network"]),
+        clock_wait_s=_seconds(document.get("clockWaitSeconds")),
     )
     return KeptAccess(access, sealed)
 
@@ -125,6 +129,15 @@ def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise TypeError
     return tuple(_text(element) for element in value)
+
+
+def _seconds(value: object) -> float:
+    """Return a wait; one that was not written, by an earlier luksctl, is as long as it is where no config says."""
+    if value is None:
+        return CLOCK_WAIT_S
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LONGEST_S:
+        raise ValueError
+    return float(value)
 
 
 def _optional(value: object) -> str | None:

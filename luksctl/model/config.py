@@ -132,6 +132,8 @@ DEFAULT_KDF: Final = KdfCost(time=4, memory_kib=256 * 1024, threads=2)
 
 # Recovery keys are in no config, but what their slots cost is.
 RECOVERY: Final = "recovery"
+# How long a KMS that is known by certificates waits for the clock, where the config does not say.
+CLOCK_WAIT_S: Final = 120.0
 KDF_KINDS: Final = (*(kind.value for kind in KeyKind), RECOVERY)
 # Their keys are 256 random bits, so there is nothing to stretch.
 RANDOM_KINDS: Final = frozenset({KeyKind.KMS.value, KeyKind.TPM.value, RECOVERY})
@@ -171,7 +173,8 @@ class KmsPolicy:
 
     `alternatives` are further endpoints of the same KMS, asked beside the one in front of them. Files are named by
     path: `ca_files` and `roots` (PEM texts of the config) are trusted beside the distribution's own. `network` says in
-    the operator's words how this node comes to its network. `from_meta`: what META keeps counts instead of all this.
+    the operator's words how this node comes to its network. `clock_wait_s` is how long a boot lets the clock be
+    synchronised first. `from_meta`: what META keeps counts instead of all this.
     """
 
     allow_plaintext: bool = False
@@ -181,6 +184,7 @@ class KmsPolicy:
     client_key: str | None = None
     token_file: str | None = None
     network: str | None = None
+    clock_wait_s: float = CLOCK_WAIT_S
     roots: tuple[str, ...] = field(default=(), repr=False)
     from_meta: bool = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from luksctl.hints import Final
-from luksctl.model.config import STATE, VolumeEncryption
+from luksctl.model.config import CLOCK_WAIT_S, STATE, VolumeEncryption
 from luksctl.model.intent import Intent, ResetIntent
 from luksctl.secret import Secret
 from luksctl.value import field, frozen, replace
@@ -134,6 +134,7 @@ class KmsAccess:
     """`alternatives` are further endpoints of the same KMS. `roots` and `certificate` are PEM texts.
 
     `private_key` (PEM) and `token` are what the node shows; `note` is how it comes to its network, in words.
+    `clock_wait_s` is how long a boot lets the clock be synchronised before it asks.
     """
 
     alternatives: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -143,6 +144,7 @@ class KmsAccess:
     token: Secret | None = None
     allow_plaintext: bool = False
     note: str | None = None
+    clock_wait_s: float = CLOCK_WAIT_S
 
     @property
     def has_credential(self) -> bool:

@@ -43,7 +43,7 @@ def kms_run(node: Node, latest: Callable[[], MetaFacts]) -> KmsRun:
         lambda: latest().uuid_override or SmbiosUuid()(),
         partial(_access, node, latest),
         node.tell,
-        connect=partial(KmsConnection, run_dir=node.paths.run_dir),
+        connect=partial(KmsConnection, run_dir=node.paths.run_dir, clock_awaited=node.system.clock_awaited),
     )
 
 

@@ -12,6 +12,7 @@ from itertools import islice
 from luksctl.errors import LuksctlError
 from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL, STATE
+from luksctl.node.clock import await_clock
 from luksctl.node.kms_meta import follow_reach
 from luksctl.node.node import Node
 from luksctl.node.report import Report, read_report
@@ -26,6 +27,7 @@ _ATTEMPTS: Final = 10
 
 def with_network(node: Node, volume: str) -> Report:
     """Return once `volume` is open and mounted, which may take for ever, and its keyslots were tried to be in sync."""
+    await_clock(node, volume)
     report = retry(node, volume, network=True)
     for wait_s in islice(back_off(node.settings.timeouts), _ATTEMPTS):
         left = _catch_up(node)

@@ -38,6 +38,9 @@ class System(Protocol):
     def boot_id(self) -> str:
         """Return what tells this boot from all others."""
 
+    def clock_awaited(self) -> bool:
+        """Tell whether the clock is not synchronised yet, and somebody is at it."""
+
     def tell_ready(self) -> None:
         """Tell systemd that the service has started, if it wants to know."""
 

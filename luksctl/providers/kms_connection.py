@@ -7,7 +7,7 @@ given to it, and what it would write to standard error is switched off.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Lock
@@ -53,12 +53,14 @@ class KmsConnection:
         timeout_s: float = CALL_TIMEOUT_S,
         bundles: tuple[str, ...] = BUNDLES,
         environment: Mapping[str, str] = os.environ,
+        clock_awaited: Callable[[], bool] = lambda: False,
     ) -> None:
         self._access = access
         self._run_dir = run_dir
         self._timeout_s = timeout_s
         self._bundles = bundles
         self._environment = environment
+        self._clock_awaited = clock_awaited
         self._lock = Lock()
         self._channels: dict[str, Any] = {}
         self._credentials: Any = None
@@ -112,7 +114,8 @@ class KmsConnection:
             # A server may repeat what it was asked, and nobody is to read the UUID in a log.
             details = _without(outcome.details() or "", call.node_uuid)
             # A KMS lists nodes by the hash of the UUID in lower case.
-            return translate(code, details, text, self._access.note, node=short_hash(call.node_uuid.lower()))
+            shown = short_hash(call.node_uuid.lower())
+            return translate(code, details, text, self._access.note, node=shown, clock_awaited=self._clock_awaited)
         try:
             data = decode_response(outcome.result())
             return Secret.take(data) if len(data) else _wrong_answer(text, "nothing")

@@ -56,14 +56,15 @@ def translate(
     *,
     node: str = "NODE",
     now: Callable[[], float] = time.time,
+    clock_awaited: Callable[[], bool] = lambda: False,
 ) -> KmsUnavailable | KmsRejected:
     """Return our error for a call to `where` that ended with gRPC's `code` (its name) and text.
 
-    `node` is what the KMS shows of this node.
+    `node` is what the KMS shows of this node; `clock_awaited` tells whether its clock is still to be synchronised.
     """
     said = _shortened(details)
     match code:
-        case "UNAVAILABLE" | "UNKNOWN" if (found := _tls(details, where, now)) is not None:
+        case "UNAVAILABLE" | "UNKNOWN" if (found := _tls(details, where, now, clock_awaited)) is not None:
             return found
         case "UNAVAILABLE":
             return unavailable(KmsReason.UNREACHABLE, f"the KMS at {where} is not reached: {said}", note)
@@ -83,14 +84,18 @@ def translate(
             return unavailable(KmsReason.FAILED, f"the KMS at {where} failed: {code}: {said}")
 
 
-def _tls(details: str, where: str, now: Callable[[], float]) -> KmsUnavailable | None:
+def _tls(
+    details: str, where: str, now: Callable[[], float], clock_awaited: Callable[[], bool]
+) -> KmsUnavailable | None:
     found = next(((reason, words) for text, reason, words in _TLS if text.lower() in details.lower()), None)
     if found is None:
         return None
     reason, words = found
-    if reason in (KmsReason.EXPIRED, KmsReason.NOT_YET_VALID) and now() < RELEASED_S:
+    wrong = now() < RELEASED_S
+    if reason in (KmsReason.EXPIRED, KmsReason.NOT_YET_VALID) and (wrong or clock_awaited()):
         shown = time.strftime("%Y-%m-%d", time.gmtime(now()))
-        cause = f"the clock of this node is wrong ({shown}), so the certificate of the KMS at {where} cannot be judged"
+        how = "wrong" if wrong else "not synchronised yet"
+        cause = f"the clock of this node is {how} ({shown}), so the certificate of the KMS at {where} cannot be judged"
         return KmsUnavailable(cause, reason=KmsReason.CLOCK, hint="set the clock: timedatectl, or the firmware's setup")
     explained = f" ({_shortened(details)})" if reason in (KmsReason.TLS, KmsReason.UNKNOWN_CA) else ""
     return unavailable(reason, f"{where}: {words}{explained}")

@@ -22,6 +22,7 @@ def read_access(policy: KmsPolicy) -> KmsAccess:
         token=None if policy.token_file is None else _token(policy.token_file),
         allow_plaintext=policy.allow_plaintext,
         note=policy.network,
+        clock_wait_s=policy.clock_wait_s,
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from luksctl.model.config import KmsPolicy
+import pytest
+
+from luksctl.model.config import CLOCK_WAIT_S, KmsPolicy
 from tests.config.reading import one_key, parse, problems
 
 KEY = "{slot: 0, kms: {endpoint: https://kms}}"
@@ -83,3 +85,35 @@ def test_a_credential_for_state_lies_in_meta() -> None:
     text = f"{one_key(KEY, 'STATE')}{POLICY}{{tokenFile: /token}}\n"
     assert any("the disk carries its own KMS credential" in warning for warning in parse(text).warnings)
     assert not any("carries" in warning for warning in parse(one_key(KEY, "STATE")).warnings)
+
+
+TIME = "---\nmachine:\n  time: "
+DOCUMENT = "---\napiVersion: v1alpha1\nkind: TimeSyncConfig\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "wait_s"),
+    [
+        ("", CLOCK_WAIT_S),
+        (f"{TIME}{{servers: [10.0.0.1]}}\n", CLOCK_WAIT_S),
+        (f"{TIME}{{bootTimeout: 2m30s}}\n", 150.0),
+        (f"{TIME}{{bootTimeout: 0s}}\n", CLOCK_WAIT_S),
+        (f"{TIME}{{disabled: true, bootTimeout: 2m}}\n", 0.0),
+        (f"{TIME}{{disabled: false}}\n", CLOCK_WAIT_S),
+        (f"{DOCUMENT}bootTimeout: 5s\n", 5.0),
+        (f"{DOCUMENT}enabled: false\n", 0.0),
+        (f"{DOCUMENT}bootTimeout: 5s\n{TIME}{{disabled: true}}\n", 5.0),
+        (f"{TIME}null\n", CLOCK_WAIT_S),
+    ],
+)
+def test_how_long_the_clock_is_waited_for(text: str, wait_s: float) -> None:
+    """As Talos words it, the newer document before machine.time; never for ever."""
+    assert parse(one_key(KEY) + text).policy.kms.clock_wait_s == wait_s
+
+
+@pytest.mark.parametrize(("given", "wait_s"), [("soon", CLOCK_WAIT_S), ("100h", 3600.0), ("[1]", CLOCK_WAIT_S)])
+def test_a_wait_that_cannot_be_is_told(given: str, wait_s: float) -> None:
+    """It is Talos' field, so it is carried; what counts instead is a warning."""
+    found = parse(f"{one_key(KEY)}{TIME}{{bootTimeout: {given}}}\n")
+    assert found.policy.kms.clock_wait_s == wait_s
+    assert given == "[1]" or any("bootTimeout" in warning for warning in found.warnings)

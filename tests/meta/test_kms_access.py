@@ -27,6 +27,7 @@ ACCESSES = st.builds(
     token=SECRETS,
     allow_plaintext=st.booleans(),
     note=st.none() | TEXTS,
+    clock_wait_s=st.floats(0, 3600),
 )
 SEALED = SealedCredential(b"private", b"public", b"name", b"box")
 
@@ -45,6 +46,13 @@ def test_a_sealed_credential_is_kept_as_it_is() -> None:
     assert set(json.loads(value)["credential"]) == {"tpm", "box"}
 
 
+def test_a_wait_that_an_earlier_luksctl_did_not_write_is_the_usual_one() -> None:
+    """META is older than the field on most nodes."""
+    document = json.loads(kms_access.encode(KeptAccess(KmsAccess(clock_wait_s=7))))
+    del document["clockWaitSeconds"]
+    assert kms_access.decode(json.dumps(document).encode()).access == KmsAccess()
+
+
 def test_the_fields_are_those_that_are_documented() -> None:
     """docs/meta.md lists them."""
     access = KmsAccess((("https://a", ("https://b",)),), ("PEM",), token=Secret.take(b"token"), note="VLAN 7")
@@ -53,6 +61,7 @@ def test_the_fields_are_those_that_are_documented() -> None:
         "endpoints": [{"endpoint": "https://a", "also": ["https://b"]}],
         "allowPlaintext": False,
         "network": "VLAN 7",
+        "clockWaitSeconds": 120.0,
         "roots": ["PEM"],
         "clientCertificate": None,
         "credential": {"clientKey": None, "token": "token"},

@@ -73,6 +73,10 @@ class RecordedSystem:
         """Return the boot that this is."""
         return self.boot
 
+    def clock_awaited(self) -> bool:
+        """Say that it is synchronised."""
+        return False
+
     def tell_ready(self) -> None:
         """Tell nobody."""
 

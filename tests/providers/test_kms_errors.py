@@ -20,6 +20,13 @@ def test_a_clock_that_is_plainly_wrong_is_the_cause(text: str) -> None:
     assert translate("UNAVAILABLE", text, "https://kms", now=lambda: RELEASED_S + 1.0).reason is not KmsReason.CLOCK
 
 
+def test_a_clock_that_is_still_to_be_synchronised_is_the_cause() -> None:
+    """Whatever it shows, nothing is known of the certificate; once it is synchronised, the certificate is wrong."""
+    found = translate("UNAVAILABLE", NOT_YET, "https://kms", clock_awaited=lambda: True)
+    assert (found.reason, "is not synchronised yet" in found.cause) == (KmsReason.CLOCK, True)
+    assert translate("UNAVAILABLE", NOT_YET, "https://kms").reason is KmsReason.NOT_YET_VALID
+
+
 def test_the_note_on_the_network_stands_where_the_network_fails() -> None:
     """What the operator wrote helps whoever looks for the cause, and only there."""
     assert "VLAN 7" in str(translate("DEADLINE_EXCEEDED", "", "https://kms", "VLAN 7").hint)
