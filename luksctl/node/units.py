@@ -12,7 +12,7 @@ The mounts come before local-fs.target, so services find them in place; the hook
 What only a KMS can open is left to luksctl-network@: nothing but the hook starts it, so no other node waits for a
 network. It tries for as long as it takes, and then starts the mount, and what was given up because of it.
 
-luksctl-check.timer starts luksctl-check.service once a day, which proves the keys. Nothing requires or awaits it.
+luksctl-check.timer starts luksctl-check.service once a week, which proves the keys. Nothing requires or awaits it.
 luksctl-trial.service runs while a config is on trial, and takes it back at its deadline.
 """
 
@@ -139,14 +139,14 @@ UMask=0077
 LimitCORE=0
 """
 
-# The same hour on each day, and another one on each node, so that a key service sees them one after the other.
+# The same hour of each week, and another one on each node, so that a key service sees them one after the other.
 _TIMER: Final = """\
 [Unit]
-Description=Prove once a day that every configured key opens its volume
+Description=Prove once a week that every configured key opens its volume
 
 [Timer]
-OnCalendar=daily
-RandomizedDelaySec=8h
+OnCalendar=weekly
+RandomizedDelaySec=7d
 FixedRandomDelay=yes
 Persistent=yes
 

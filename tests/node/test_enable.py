@@ -220,7 +220,13 @@ def test_a_timer_starts_luksctl_after_the_mounts_when_nothing_else_wants_to_run(
     assert "After=local-fs.target srv-my\\x20state.mount system-ephemeral.mount" in service
     assert {"Nice=19", "IOSchedulingClass=idle", "Type=oneshot"} <= set(service)
     assert not any(line.startswith(("Requires=", "Wants=", "BindsTo=", "Before=", "WantedBy=")) for line in service)
-    assert {"OnCalendar=daily", "RandomizedDelaySec=8h", "WantedBy=timers.target"} <= set(timer)
+    assert {
+        "OnCalendar=weekly",
+        "RandomizedDelaySec=7d",
+        "FixedRandomDelay=yes",
+        "Persistent=yes",
+        "WantedBy=timers.target",
+    } <= set(timer)
     links = {str(path.relative_to(units)): os.readlink(path) for path in units.rglob("*") if path.is_symlink()}
     assert links.pop(f"timers.target.wants/{CHECK_TIMER}") == f"../{CHECK_TIMER}"
     assert not any(CHECK_SERVICE in name or CHECK_TIMER in name for name in links)
