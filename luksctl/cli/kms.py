@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from luksctl.cli.context import Context
 from luksctl.cli.kms_serve import add_serve, serve_options
-from luksctl.cli.kms_text import node_fields, node_row, version_fields
+from luksctl.cli.kms_text import keys_fields, node_fields, node_row, version_fields
 from luksctl.cli.parser import Parser
 from luksctl.cli.secret_input import read_passphrase
 from luksctl.errors import Refused, UsageError
@@ -19,6 +19,7 @@ from luksctl.model.kms import DEFAULT_DIRECTORY, PASSPHRASE_CREDENTIAL, KeyFile,
 from luksctl.secret import Secret
 
 _WHAT: Final = "Passphrase of the master key"
+_RELOAD: Final = "systemctl reload luksctl-kms"
 _STATES: Final = {"allow": NodeState.ALLOWED, "revoke": NodeState.REVOKED}
 
 
@@ -55,7 +56,8 @@ def configure(parser: Parser) -> None:
 def _add_key_commands(key: Parser) -> None:
     for word, text in (
         ("list", "list the versions of the master key"),
-        ("rotate", "add a version, which seals from the next start of the server on; older ones still open"),
+        ("rotate", "add a version, which seals once the server is reloaded; older ones still open"),
+        ("import", "have the KMS open what a reference server of Talos sealed, by the key file of that server"),
         ("passphrase", "seal the file under another passphrase"),
         ("export", "print the key unsealed, for systemd-creds encrypt"),
     ):
@@ -63,6 +65,8 @@ def _add_key_commands(key: Parser) -> None:
         _add_directory(command)
         _add_passphrase(command)
         command.add_argument("--key", metavar="FILE", help="the master key file (default: master.key in the directory)")
+        if word == "import":
+            command.add_argument("file", metavar="FILE", help="the key file of the reference server")
         if word == "passphrase":
             command.add_argument(
                 "--new-passphrase-fd", metavar="N", type=int, help="read the new passphrase from this descriptor"
@@ -145,13 +149,18 @@ def _key(arguments: Namespace, context: Context) -> int:
     file = KeyFile(arguments.key or os.path.join(arguments.dir, "master.key"), _asker(arguments))
     match arguments.word:
         case "list":
-            versions = kms.key_versions(file)
-            console.table(("version", "created"), [(str(one.version), _day(one.created)) for one in versions])
-            console.document({"keys": [version_fields(one) for one in versions]})
+            keys = kms.keys(file)
+            rows = [(str(one.version), _day(one.created)) for one in keys.versions]
+            console.table(("version", "created"), [*rows, *(("imported", _day(at)) for at in keys.imported)])
+            console.document(keys_fields(keys))
         case "rotate":
             made = kms.rotate_key(file)
-            console.say(f"{file.path}: version {made.version} seals from the next start of the server on; restart it")
+            console.say(f"{file.path}: version {made.version} seals once the server is reloaded: {_RELOAD}")
             console.document({"key": version_fields(made)})
+        case "import":
+            count = kms.import_key(file, arguments.file)
+            console.say(f"{file.path}: what {arguments.file} sealed opens once the server is reloaded: {_RELOAD}")
+            console.document({"file": file.path, "imported": count})
         case "passphrase":
             kms.change_passphrase(file, lambda: _new_passphrase("New passphrase", arguments.new_passphrase_fd))
             console.say(f"{file.path}: opens with the new passphrase alone")

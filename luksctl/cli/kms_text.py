@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from luksctl.model.kms import KeyVersion, KnownNode
+from luksctl.model.kms import KeyList, KeyVersion, KnownNode
 
 _CERTIFICATE_CHARACTERS = 16
 
@@ -32,6 +32,12 @@ def node_fields(node: KnownNode) -> dict[str, object]:
 def version_fields(version: KeyVersion) -> dict[str, object]:
     """Return a version of the master key as plain values."""
     return {"version": version.version, "created": _time(version.created)}
+
+
+def keys_fields(keys: KeyList) -> dict[str, object]:
+    """Return what a master key file holds as plain values."""
+    imported = [{"imported": _time(at)} for at in keys.imported]
+    return {"keys": [version_fields(one) for one in keys.versions], "imported": imported}
 
 
 def _time(seconds: int | None) -> str | None:

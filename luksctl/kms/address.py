@@ -6,6 +6,7 @@ import errno
 import socket
 import time
 from ipaddress import ip_address
+from urllib.parse import unquote
 
 from luksctl.errors import Busy, DeviceError, UsageError
 from luksctl.hints import Final
@@ -43,6 +44,12 @@ def read_address(text: str, option: str) -> Address:
         raise UsageError(
             f"{option}: {text!r} is no address with a port", hint="such as 127.0.0.1:4050, or [::]:4050"
         ) from error
+
+
+def address_of(peer: str) -> str:
+    """Return the address of a peer as gRPC writes it: ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5."""
+    family, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]").partition("%")[0] if family in {"ipv4", "ipv6"} else family
 
 
 def reserve(address: Address) -> tuple[socket.socket, Address]:

@@ -10,6 +10,7 @@ import json
 import os
 import threading
 import time
+from functools import lru_cache
 
 from luksctl.errors import DeviceError
 from luksctl.hints import Final, final
@@ -19,6 +20,11 @@ from luksctl.model.kms import shown_hash
 NAME: Final = "audit.log"
 STANDARD_OUTPUT: Final = "-"
 _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+@lru_cache(maxsize=8)
+def _shown_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 @final
@@ -35,7 +41,7 @@ class AuditLog:
     ) -> None:
         """Append one line; DeviceError where it could not be written as a whole. `began` in seconds since 1970."""
         seconds, milliseconds = divmod(int(began * 1000), 1000)
-        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        at = _shown_second(seconds)
         who = "null" if node is None else f'"{shown_hash(node)}"'
         # By hand, for it is a part of the cost of every call; only the peer may need to be quoted.
         content = (

@@ -16,6 +16,7 @@ from luksctl.kms.admission import Outcome, Verb
 BOUNDS_S: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _VERBS: Final = tuple(Verb)
 _OUTCOMES: Final = tuple(Outcome)
+_NUMBERS: Final = {outcome: number for number, outcome in enumerate(_OUTCOMES)}
 _REQUESTS: Final = 0
 _BUCKETS: Final = _REQUESTS + len(_VERBS) * len(_OUTCOMES)
 _SUMS: Final = _BUCKETS + len(_VERBS) * (len(BOUNDS_S) + 1)
@@ -23,7 +24,8 @@ _AUDIT_FAILURES: Final = _SUMS + len(_VERBS)
 _DROPPED: Final = _AUDIT_FAILURES + 1
 _STARTS: Final = _DROPPED + 1
 _READY: Final = _STARTS + 1
-_ROW: Final = _READY + 1
+_KEY_VERSION: Final = _READY + 1
+_ROW: Final = _KEY_VERSION + 1
 _NUMBER_BYTES: Final = 8
 
 
@@ -39,7 +41,7 @@ class Row:
         """Count one request."""
         at = _VERBS.index(verb)
         with self._lock:
-            self._numbers[_REQUESTS + at * len(_OUTCOMES) + _OUTCOMES.index(outcome)] += 1
+            self._numbers[_REQUESTS + at * len(_OUTCOMES) + _NUMBERS[outcome]] += 1
             self._numbers[_BUCKETS + at * (len(BOUNDS_S) + 1) + bisect_left(BOUNDS_S, took_s)] += 1
             self._numbers[_SUMS + at] += int(took_s * 1e9)
 
@@ -59,6 +61,11 @@ class Row:
         """Say whether the process answers."""
         with self._lock:
             self._numbers[_READY] = int(ready)
+
+    def set_key_version(self, version: int) -> None:
+        """Say by which version of the master key the process seals."""
+        with self._lock:
+            self._numbers[_KEY_VERSION] = version
 
     def _add(self, place: int, count: int) -> None:
         with self._lock:
@@ -112,6 +119,12 @@ class Board:
     def ready(self) -> int:
         """Return how many workers answer."""
         return self._totals()[_READY]
+
+    @property
+    def key_version(self) -> int:
+        """Return the oldest version of the master key by which any worker seals; 0 where none has one."""
+        numbers = memoryview(self._memory).cast("Q")
+        return min(filter(None, (numbers[row * _ROW + _KEY_VERSION] for row in range(self._rows))), default=0)
 
     def _totals(self) -> list[int]:
         numbers = memoryview(self._memory).cast("Q")

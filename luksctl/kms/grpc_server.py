@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import unquote
 
 import grpc
 
 from luksctl.errors import DeviceError
 from luksctl.hints import Any, Final
-from luksctl.kms.address import Address
-from luksctl.kms.admission import DENIED, Outcome, Verb
-from luksctl.kms.identity import Caller, bearer_token, read_certificate
+from luksctl.kms.address import Address, address_of
+from luksctl.kms.admission import DENIED, Outcome, Rules, Verb
+from luksctl.kms.grpc_health import HEALTH, check
+from luksctl.kms.identity import Caller, PeerCertificate, bearer_token, read_certificate
 from luksctl.kms.service import LONGEST_REQUEST_BYTES, Denied, Service
 from luksctl.kms.tls import Credentials
 from luksctl.model.kms_wire import SERVICE
+
+Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
 
 THREADS: Final = 4
 # So many calls wait for a thread; a storm of nodes is answered in turn, and what is more than that tries again.
@@ -45,13 +47,23 @@ _STATUSES: Final = {
 
 def make_server(service: Service, address: Address, credentials: Credentials | None) -> tuple[grpc.Server, int]:
     """Return a server that is bound, and its port; None for plain text. DeviceError where it cannot be bound."""
-    handlers = {
-        method: grpc.unary_unary_rpc_method_handler(_behaviour(service, verb))
-        for method, verb in (("Seal", Verb.SEAL), ("Unseal", Verb.UNSEAL))
-    }
+    behaviours = {"Seal": _behaviour(service, Verb.SEAL), "Unseal": _behaviour(service, Verb.UNSEAL)}
+    return serve_behaviours({SERVICE: behaviours, HEALTH: {"Check": check(service.look)}}, address, credentials)
+
+
+def serve_behaviours(
+    services: Mapping[str, Mapping[str, Behaviour]], address: Address, credentials: Credentials | None
+) -> tuple[grpc.Server, int]:
+    """Return a server, as make_server does, of which the methods of each service behave as they are given."""
+    handlers = [
+        grpc.method_handlers_generic_handler(
+            name, {method: grpc.unary_unary_rpc_method_handler(behave) for method, behave in behaviours.items()}
+        )
+        for name, behaviours in services.items()
+    ]
     server = grpc.server(
         ThreadPoolExecutor(THREADS, thread_name_prefix="call"),
-        handlers=[grpc.method_handlers_generic_handler(SERVICE, handlers)],
+        handlers=handlers,
         options=_OPTIONS,
         maximum_concurrent_rpcs=_CALLS_AT_ONCE,
     )
@@ -65,12 +77,12 @@ def make_server(service: Service, address: Address, credentials: Credentials | N
     return server, port
 
 
-def _behaviour(service: Service, verb: Verb) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+def _behaviour(service: Service, verb: Verb) -> Behaviour:
     """Return what gRPC calls for `verb`."""
 
     def behave(wire: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return service.answer(verb, wire, _caller(context))
+            return service.answer(verb, wire, _caller(context, service.rules))
         except Denied as denied:
             outcome = denied.outcome
         except Exception as error:  # noqa: BLE001  # gRPC would send its text, which may hold anything, to the caller
@@ -81,21 +93,24 @@ def _behaviour(service: Service, verb: Verb) -> Callable[[bytes, grpc.ServicerCo
     return behave
 
 
-def _caller(context: grpc.ServicerContext) -> Caller:
-    authenticated: Any = context.auth_context()
-    pems = authenticated.get("x509_pem_cert", ())
-    given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+def _caller(context: grpc.ServicerContext, rules: Rules) -> Caller:
+    """Return who calls; what the rules ask nobody for is not looked at, for that costs every call."""
     return Caller(
         address_of(context.peer()),
-        read_certificate(bytes(pems[0])) if pems else None,
-        bearer_token(given[0]) if len(given) == 1 else None,
+        _certificate(context) if rules.certificates else None,
+        None if rules.token is None else _token(context),
     )
 
 
-def address_of(peer: str) -> str:
-    """Return the address of a peer as gRPC writes it: ipv4:1.2.3.4:5, ipv6:%5B::1%5D:5."""
-    family, _, rest = unquote(peer).partition(":")
-    return rest.rpartition(":")[0].strip("[]").partition("%")[0] if family in {"ipv4", "ipv6"} else family
+def _certificate(context: grpc.ServicerContext) -> PeerCertificate | None:
+    authenticated: Any = context.auth_context()
+    pems = authenticated.get("x509_pem_cert", ())
+    return read_certificate(bytes(pems[0])) if pems else None
+
+
+def _token(context: grpc.ServicerContext) -> bytes | None:
+    given = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    return bearer_token(given[0]) if len(given) == 1 else None
 
 
 def _tell_where(error: Exception) -> None:

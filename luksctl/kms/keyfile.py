@@ -70,12 +70,15 @@ def make_key_file(path: str, keyring: Keyring, passphrase: Secret, costs: Costs 
 
 
 def replace_key_file(path: str, keyring: Keyring, passphrase: Secret, costs: Costs | None = None) -> None:
-    """Write the file anew, and see that it opens first. Cut: the old file or the new one, whole."""
+    """Write the file anew, and see that it opens first. Cut: the old file or the new one, whole.
+
+    It stays that of the user it belongs to, so that a running server of that user reads it on SIGHUP.
+    """
     content = _sealed(keyring, passphrase, costs or Costs())
     with _opened(content, passphrase) as again:
-        if again.versions != keyring.versions:
+        if not again.extends(keyring):
             raise SealError("the new master key file does not open; the old one was left", operation="seal it")
-    replace_file(path, content)
+    replace_file(path, content, keep_owner=True)
 
 
 def expect_passphrase(passphrase: Secret) -> None:

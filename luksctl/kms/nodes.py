@@ -27,6 +27,9 @@ class NodeStore(Protocol):
     def find(self, identity: bytes) -> KnownNode | None:
         """Return what is known of a node."""
 
+    def recall(self, identity: bytes) -> KnownNode | None:
+        """Return what `find` said of a node before, where it is certain that it would say the same; else None."""
+
     def every(self) -> tuple[KnownNode, ...]:
         """Return all nodes, oldest first."""
 

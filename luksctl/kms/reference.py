@@ -16,7 +16,7 @@ from luksctl.secret import Secret
 KEY_LENGTHS: Final = (16, 24, 32)
 _PLAIN_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
-_SEALED_BYTES: Final = _NONCE_BYTES + _PLAIN_BYTES + 16
+SEALED_BYTES: Final = _NONCE_BYTES + _PLAIN_BYTES + 16
 
 
 class ReferenceBackend:
@@ -41,14 +41,23 @@ class ReferenceBackend:
 
     def unseal(self, node: bytes, sealed: memoryview, into: memoryview) -> int:  # noqa: ARG002  # as above
         """Write what was sealed, or 32 random bytes; NotSealedHere unless 60 were given."""
-        from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # as above
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-
-        if len(sealed) != _SEALED_BYTES:
+        if len(sealed) != SEALED_BYTES:
             raise NotSealedHere
         with self._key.view() as view:
-            try:
-                AESGCM(view).decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None, into[:_PLAIN_BYTES])
-            except InvalidTag:
+            if not opened(view, sealed, into):
                 into[:_PLAIN_BYTES] = os.urandom(_PLAIN_BYTES)
         return _PLAIN_BYTES
+
+
+def opened(key: memoryview, sealed: memoryview, into: memoryview) -> int:
+    """Write what a reference server with `key` sealed, and return how many bytes it is; 0 where it was another one."""
+    from cryptography.exceptions import InvalidTag  # noqa: PLC0415  # as above
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
+    if len(sealed) != SEALED_BYTES:
+        return 0
+    try:
+        AESGCM(key).decrypt_into(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], None, into[:_PLAIN_BYTES])
+    except InvalidTag:
+        return 0
+    return _PLAIN_BYTES

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-from luksctl.errors import DeviceError, Refused, UsageError
+from luksctl.errors import DeviceError, Refused, SealError, UsageError
 from luksctl.hints import Final, final
 from luksctl.kms import unit_text
 from luksctl.kms.address import read_address
@@ -16,14 +16,15 @@ from luksctl.kms.admission import read_rules
 from luksctl.kms.audit import NAME as AUDIT_NAME
 from luksctl.kms.audit import STANDARD_OUTPUT
 from luksctl.kms.identity import identity_of
+from luksctl.kms.key_source import KEY_NAME, KeySource
 from luksctl.kms.keyfile import Costs, expect_passphrase, make_key_file, read_key, replace_key_file
 from luksctl.kms.keyring import Keyring
 from luksctl.kms.plan import Plan
 from luksctl.kms.sqlite_nodes import SqliteNodes
 from luksctl.model.kms import (
-    KEY_CREDENTIAL,
     Enrolment,
     KeyFile,
+    KeyList,
     KeyVersion,
     KnownNode,
     NodeState,
@@ -32,11 +33,12 @@ from luksctl.model.kms import (
 from luksctl.secret import Secret
 from luksctl.value import replace
 
-KEY_NAME: Final = "master.key"
 _SHORTEST_PREFIX: Final = 8
 _SHORTEST_TOKEN: Final = 16
 _HEX: Final = frozenset("0123456789abcdef")
 _MOST_WORKERS: Final = 64
+# One byte more than the longest key there is: a longer file is none.
+_LONGEST_IMPORTED_BYTES: Final = 33
 
 
 @final
@@ -81,10 +83,10 @@ class Kms:
         finally:
             store.close()
 
-    def key_versions(self, file: KeyFile) -> tuple[KeyVersion, ...]:
-        """Return the versions of the master key, oldest first."""
+    def keys(self, file: KeyFile) -> KeyList:
+        """Return what the master key file holds, without the keys themselves."""
         with read_key(file.path, file.ask) as keyring:
-            return keyring.versions
+            return KeyList(keyring.versions, keyring.imported)
 
     def rotate_key(self, file: KeyFile) -> KeyVersion:
         """Add a version of the master key. Cut: the file as it was, or with the new version."""
@@ -94,6 +96,23 @@ class Kms:
             with rotated:
                 replace_key_file(file.path, rotated, passphrase, self._costs)
                 return rotated.newest
+
+    def import_key(self, file: KeyFile, path: str) -> int:
+        """Have the KMS open what a reference server sealed by the key file at `path`; return how many such keys it has.
+
+        Cut: the master key file as it was, or with that key.
+        """
+        with open(path, "rb") as stream:
+            content = bytearray(stream.read(_LONGEST_IMPORTED_BYTES))
+        if not content:
+            raise SealError(f"{path} is empty", hint="it is to be the key file of the reference server")
+        imported = Secret.take(content)
+        with imported, file.ask() as passphrase:
+            with read_key(file.path, lambda: Secret.join(passphrase)) as keyring:
+                wider = keyring.with_imported(imported, int(time.time()))
+            with wider:
+                replace_key_file(file.path, wider, passphrase, self._costs)
+                return len(wider.imported)
 
     def change_passphrase(self, file: KeyFile, new: Callable[[], Secret]) -> None:
         """Seal the master key file under another passphrase. Cut: it opens with the old one, or the new one."""
@@ -118,9 +137,8 @@ class Kms:
         if plan.directory is not None:
             SqliteNodes(plan.directory, create=True).close()
         plan = _with_certificate(plan, tell)
-        key, version = _key(options, ask)
-        with key:
-            return supervise(plan, key, version, tell)
+        source = KeySource(options, ask)
+        return supervise(plan, source.read(), source.renewed, tell)
 
     def unit(self, command: Sequence[str], options: Sequence[str]) -> str:
         """Return the text of a systemd service that runs `command` with `options`."""
@@ -202,25 +220,6 @@ def _with_certificate(plan: Plan, tell: Callable[[str], None]) -> Plan:
     tls = replace(tls, client_ca=plan.options.client_ca)
     check_pair(tls)
     return replace(plan, tls=tls)
-
-
-def _key(options: ServeOptions, ask: Callable[[], Secret]) -> tuple[Secret, int]:
-    """Return the key as workers take it, and its version; 0 for one of the reference server."""
-    if options.compat:
-        if options.key is None:
-            raise UsageError("--compat needs --key FILE, the key file of the reference server")
-        with open(options.key, "rb") as stream:
-            return Secret.take(bytearray(stream.read())), 0
-    with read_key(key_path(options.key, options.directory), ask) as keyring:
-        return keyring.text(), keyring.newest.version
-
-
-def key_path(named: str | None, directory: str) -> str:
-    """Return where the master key is: the file that was named, the systemd credential, or master.key."""
-    if named is not None:
-        return named
-    credential = os.path.join(os.environ.get("CREDENTIALS_DIRECTORY", ""), KEY_CREDENTIAL)
-    return credential if os.path.isabs(credential) and os.path.exists(credential) else os.path.join(directory, KEY_NAME)
 
 
 def _identity(name: str, known: Sequence[KnownNode]) -> bytes:

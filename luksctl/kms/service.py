@@ -29,6 +29,8 @@ from luksctl.value import frozen
 
 # A UUID has 36 characters, the longest sealed data some more than a kilobyte.
 LONGEST_REQUEST_BYTES: Final = 4096
+# No hash of a UUID.
+_NOBODY: Final = bytes(32)
 _GRANTED: Final = frozenset({Outcome.OK, Outcome.ENROLLED})
 # One place for what is unsealed in each thread: mapping memory for each call would cost as much as the cipher.
 _own: Final = threading.local()
@@ -63,6 +65,18 @@ class Service:
         self._parts = parts
         self._clock = clock
         self._trouble = ""
+
+    @property
+    def rules(self) -> Rules:
+        """Return what callers have to show."""
+        return self._parts.rules
+
+    def look(self, address: str) -> None:
+        """Return where nodes can be answered; DeviceError where the list cannot be read, Denied for too many looks."""
+        if self._parts.limit.judge(address, time.monotonic()) is not Verdict.TAKEN:
+            raise Denied(Outcome.LIMITED)
+        if self._parts.store is not None:
+            self._parts.store.find(_NOBODY)
 
     def answer(self, verb: Verb, wire: bytes, caller: Caller) -> bytes:
         """Return the Response as bytes; Denied where there is none. Each call is written down before it is answered."""
@@ -161,6 +175,10 @@ class _Call:
         if store is None or self.node is None:
             return Outcome.OK
         rules = self._parts.rules
+        known = store.recall(self.node)
+        if known is not None and judge(self.verb, self.node, known, self.caller, rules, self.now) is Outcome.OK:
+            return self._bound(store, known)
+        # Whoever is refused has cost one look into the list, also where what it would say was known.
         known = store.find(self.node)
         outcome = judge(self.verb, self.node, known, self.caller, rules, self.now)
         if outcome is Outcome.ENROLLED and not store.enrol(self.node, self._sighting()):

@@ -6,17 +6,19 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 
 from luksctl.errors import Busy, DeviceError
 from luksctl.hints import Concatenate, Final, ParamSpec, TypeVar, final
 from luksctl.kms.nodes import Sighting
+from luksctl.kms.wal_index import WalIndex
 from luksctl.model.kms import KnownNode, NodeState
 
 NAME: Final = "nodes.db"
 _SCHEMA_VERSION: Final = 1
 _BUSY_S: Final = 5.0
+_MOST_RECENT: Final = 65536
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS nodes (
     identity BLOB NOT NULL PRIMARY KEY CHECK (length(identity) = 32),
@@ -86,6 +88,8 @@ class SqliteNodes:
         self._own = threading.local()
         self._all: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._index: WalIndex | None = None
+        self._found: tuple[bytes | None, dict[bytes, KnownNode]] = (None, {})
         if create:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         elif not os.path.exists(self.path):
@@ -106,8 +110,25 @@ class SqliteNodes:
     @_told
     def find(self, identity: bytes) -> KnownNode | None:
         """Return what is known of a node."""
+        before = self._mark()
         row = self._connection().execute(_FIND, (identity,)).fetchone()
-        return None if row is None else _node(row)
+        if row is None:
+            return None
+        node = _node(row)
+        if before is not None and before == self._mark():
+            mark, found = self._found
+            if mark != before or len(found) >= _MOST_RECENT:
+                found = {}
+            # Two threads at once may lose an entry here; none comes to stand under another mark.
+            found[identity] = node
+            self._found = (before, found)
+        return node
+
+    def recall(self, identity: bytes) -> KnownNode | None:
+        """Return what `find` said of a node, if nobody has changed the list since; else None."""
+        mark, found = self._found
+        node = found.get(identity)
+        return node if node is not None and mark == self._mark() else None
 
     @_told
     def every(self) -> tuple[KnownNode, ...]:
@@ -173,7 +194,22 @@ class SqliteNodes:
             for connection in self._all:
                 connection.close()
             self._all.clear()
+            index, self._index = self._index, None
         self._own = threading.local()
+        if index is not None:
+            index.close()
+
+    def _mark(self) -> bytes | None:
+        """Return what stands for the list as it is; None where that cannot be told."""
+        index = self._index or self._look()
+        return None if index is None else index.mark()
+
+    def _look(self) -> WalIndex | None:
+        self._connection()  # it makes the file, and keeps it
+        with self._lock, suppress(OSError, ValueError):
+            if self._index is None:  # a second one must not be made: what closes it takes the locks of connections
+                self._index = WalIndex(self.path)
+        return self._index
 
     def _connection(self) -> sqlite3.Connection:
         known: sqlite3.Connection | None = getattr(self._own, "connection", None)

@@ -21,11 +21,11 @@ _TIMEOUT_S: Final = 5.0
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def watch(plan: Plan, board: Board, listener: socket.socket, key_version: int, lifeline: int) -> int:
+def watch(plan: Plan, board: Board, listener: socket.socket, lifeline: int) -> int:
     """Answer on `listener` until SIGTERM, SIGINT, or the supervisor's end."""
     signals = Signals()
     store = None if plan.directory is None else SqliteNodes(plan.directory)
-    server = _Server(listener, board, store, key_version)
+    server = _Server(listener, board, store)
     threading.Thread(target=server.serve_forever, name="status", daemon=True).start()
     ended = False
     while not ended:
@@ -38,13 +38,12 @@ def watch(plan: Plan, board: Board, listener: socket.socket, key_version: int, l
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, listener: socket.socket, board: Board, store: NodeStore | None, key_version: int) -> None:
+    def __init__(self, listener: socket.socket, board: Board, store: NodeStore | None) -> None:
         super().__init__(listener.getsockname()[:2], _Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = listener
         self.board = board
         self.store = store
-        self.key_version = key_version
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -61,9 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             fields = readiness(self.server.board, self.server.store)
             self._answer(200 if fields["ready"] else 503, "application/json", json.dumps(fields))
         elif self.path == "/metrics":
-            self._answer(
-                200, _METRICS_TYPE, metrics_text(self.server.board, self.server.store, self.server.key_version)
-            )
+            self._answer(200, _METRICS_TYPE, metrics_text(self.server.board, self.server.store))
         else:
             self._answer(404, "text/plain", "/healthz, /readyz, /metrics\n")
 
@@ -89,7 +86,7 @@ def readiness(board: Board, store: NodeStore | None) -> dict[str, object]:
     return {"ready": not against, "workers": board.ready, "against": against}
 
 
-def metrics_text(board: Board, store: NodeStore | None, key_version: int) -> str:
+def metrics_text(board: Board, store: NodeStore | None) -> str:
     """Return everything that is counted, as Prometheus reads it; nodes are numbers here, never names."""
     lines = ["# TYPE luksctl_kms_requests_total counter"]
     requests = board.requests()
@@ -112,7 +109,7 @@ def metrics_text(board: Board, store: NodeStore | None, key_version: int) -> str
         ("store_up", "gauge", int(counted is not None)),
         ("workers_ready", "gauge", board.ready),
         ("worker_starts_total", "counter", board.starts),
-        ("key_version", "gauge", key_version),
+        ("key_version", "gauge", board.key_version),
         ("audit_failures_total", "counter", board.audit_failures),
         ("pending_dropped_total", "counter", board.dropped_total),
     )

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 
-from luksctl.errors import DeviceError
+from luksctl.errors import DeviceError, LuksctlError
 from luksctl.hints import Final, final
 from luksctl.kms import status, worker
 from luksctl.kms.address import Address, listening, reserve
 from luksctl.kms.board import Board
+from luksctl.kms.key_channel import KeyChannel
+from luksctl.kms.limit import RateLimit
 from luksctl.kms.plan import Plan
 from luksctl.kms.process import Signals, fork
 from luksctl.sd_notify import READY, STOPPING, notify
@@ -31,8 +33,11 @@ _RESTART_S: Final = 1.0
 _END_MARGIN_S: Final = 5.0
 
 
-def supervise(plan: Plan, key: Secret, key_version: int, tell: Callable[[str], None]) -> int:
-    """Serve until SIGTERM or SIGINT; return 0, or 1 where a worker had to be killed in the end."""
+def supervise(plan: Plan, key: Secret, renewed: Callable[[Secret], Secret | None], tell: Callable[[str], None]) -> int:
+    """Serve until SIGTERM or SIGINT; return 0, or 1 where a worker had to be killed in the end.
+
+    On SIGHUP `renewed` is given the key, and returns the one to go on with, None for no change.
+    """
     with ExitStack() as kept:
         port, address = reserve(plan.address)
         kept.enter_context(closing(port))
@@ -43,12 +48,24 @@ def supervise(plan: Plan, key: Secret, key_version: int, tell: Callable[[str], N
         kept.callback(os.close, alive)
         plan = replace(plan, address=address, status_address=status_address)
         crew = _Crew(plan, key, (lifeline, alive))
-        watching = partial(status.watch, plan, crew.board, status_socket, key_version, lifeline)
-        return _run(crew, watching, plan, tell)
+        kept.callback(crew.close)
+        watching = partial(status.watch, plan, crew.board, status_socket, lifeline)
+        return _run(crew, watching, partial(_renew, crew, renewed, tell), tell)
 
 
-def _run(crew: _Crew, watching: Callable[[], int], plan: Plan, tell: Callable[[str], None]) -> int:
-    signals = Signals()
+def _renew(crew: _Crew, renewed: Callable[[Secret], Secret | None], tell: Callable[[str], None]) -> None:
+    """Give the workers a master key that was rotated; one that cannot be read is told, and changes nothing."""
+    try:
+        key = renewed(crew.key)
+        if key is not None:
+            crew.renew(key)
+            tell("the master key was read again, and has a new version, or an imported key more")
+    except (LuksctlError, OSError) as error:
+        tell(f"{error}; the master key that was there before is used on")
+
+
+def _run(crew: _Crew, watching: Callable[[], int], renew: Callable[[], None], tell: Callable[[str], None]) -> int:
+    signals, plan = Signals(), crew.plan
     try:
         crew.watch(watching)
         for number in range(plan.options.workers):
@@ -56,7 +73,7 @@ def _run(crew: _Crew, watching: Callable[[], int], plan: Plan, tell: Callable[[s
         crew.await_ready(signals)
         tell(_listening(plan.address, plan.status_address, plan.options.workers))
         notify(READY)
-        crew.keep_up(signals, tell)
+        crew.keep_up(signals, renew, tell)
     finally:
         notify(STOPPING)
         killed = crew.end(signals, plan.options.grace_s + _END_MARGIN_S)
@@ -74,28 +91,48 @@ class _Crew:
 
     def __init__(self, plan: Plan, key: Secret, lifeline: tuple[int, int]) -> None:
         self.board = Board(plan.options.workers)
-        self._plan = plan
-        self._key = key
+        self.plan = plan
+        self.key = key
+        self._limit = RateLimit(plan.options.rate, plan.options.burst)
         self._lifeline, self._alive = lifeline
         self._workers: dict[int, int] = {}
+        self._channels: dict[int, KeyChannel] = {}
         self._waiting: dict[int, float] = {}
         self._watcher: int | None = None
         self._watching: Callable[[], int] | None = None
 
     def start(self, number: int) -> None:
         """Fork a worker, and hand it the key."""
-        receive, send = os.pipe2(os.O_CLOEXEC)
+        keys = KeyChannel()
 
         def run() -> int:
-            os.close(send)
+            keys.close_sender()
+            for other in self._channels.values():
+                other.close_sender()
             os.close(self._alive)
-            return worker.work(self._plan, self.board.row(number), receive, self._lifeline)
+            return worker.work(self.plan, self.board.row(number), self._limit, keys, self._lifeline)
 
         self._workers[fork(run)] = number
-        os.close(receive)
-        with self._key.view() as view:
-            os.writev(send, [view])
-        os.close(send)
+        keys.close_receiver()
+        self._channels[number] = keys
+        keys.send(self.key)
+
+    def renew(self, key: Secret) -> None:
+        """Hand another key to all workers, which take it with the next SIGHUP, and to those that start later.
+
+        A worker that does not take it is killed, and so starts anew, with it.
+        """
+        old, self.key = self.key, key
+        old.close()
+        for child, number in self._workers.items():
+            try:
+                self._channels[number].send(key)
+            except DeviceError:
+                os.kill(child, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Wipe the key."""
+        self.key.close()
 
     def watch(self, watching: Callable[[], int]) -> None:
         """Fork the process that answers for health and metrics."""
@@ -116,13 +153,14 @@ class _Crew:
             if self._reaped() or time.monotonic() > deadline:
                 raise DeviceError("a worker did not start", operation="serve")
 
-    def keep_up(self, signals: Signals, tell: Callable[[str], None]) -> None:
-        """Return when it is time to end; until then start again what ended, and pass SIGHUP on."""
+    def keep_up(self, signals: Signals, renew: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """Return when it is time to end; until then start again what ended, and pass SIGHUP on, after `renew`."""
         while True:
             came, _ = signals.wait(_RESTART_S)
             if came & _STOPPING:
                 return
             if signal.SIGHUP in came:
+                renew()
                 self._signal(signal.SIGHUP)
             for number in self._reaped():
                 tell(f"worker {number} ended, and is started again")
@@ -164,6 +202,7 @@ class _Crew:
                 self._watcher = None
             else:
                 number = self._workers.pop(child)
+                self._channels.pop(number).close_sender()
                 self.board.row(number).set_ready(False)
                 ended.append(number)
         return ended

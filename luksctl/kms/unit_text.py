@@ -22,7 +22,7 @@ RestartSec=2
 TimeoutStopSec=30
 
 # The list of nodes and the audit log are in {directory}. The master key there is sealed; systemd reads it for the
-# service, as it does the passphrase, so neither has to be readable by the user that the service runs as:
+# start of the service, as it does the passphrase, whoever may read it there; a reload reads the one there:
 #   systemd-creds encrypt --name={passphrase} - /etc/luksctl/{passphrase}.cred
 DynamicUser=yes
 StateDirectory=luksctl-kms

@@ -14,6 +14,7 @@ from luksctl.kms.audit import AuditLog
 from luksctl.kms.backend import Backend
 from luksctl.kms.board import Row
 from luksctl.kms.envelope import KeyringBackend
+from luksctl.kms.key_channel import KeyChannel
 from luksctl.kms.keyring import Keyring
 from luksctl.kms.limit import RateLimit
 from luksctl.kms.nodes import NodeStore
@@ -29,34 +30,30 @@ if TYPE_CHECKING:
     import grpc
 
 _STOPPING: Final = {signal.SIGTERM, signal.SIGINT}
-_LONGEST_KEY_BYTES: Final = 64 * 1024
 
 
-def work(plan: Plan, row: Row, key_pipe: int, lifeline: int) -> int:
-    """Serve until SIGTERM, SIGINT, or the supervisor's end. The master key comes through `key_pipe`."""
+def work(plan: Plan, row: Row, limit: RateLimit, keys: KeyChannel, lifeline: int) -> int:
+    """Serve until SIGTERM, SIGINT, or the supervisor's end. The master key comes through `keys`, also later ones."""
     signals = Signals()
     with ExitStack() as kept:
-        backend = _backend(plan, kept.enter_context(_received(key_pipe)))
+        backend, renew = _backend(plan, kept.enter_context(keys.receive()), row, keys)
         store = None if plan.directory is None else SqliteNodes(plan.directory)
         audit = AuditLog(plan.audit)
         notebook = None if store is None else Notebook(store, row.dropped)
-        limit = RateLimit(plan.options.rate, plan.options.burst)
         server, reload = _server(plan, Parts(backend, store, plan.rules, audit, row, limit, notebook))
         if notebook is not None:
             notebook.start()
         server.start()
         row.started()
         row.set_ready(True)
-        grace_s = _wait(signals, lifeline, plan.options.grace_s, (audit.reopen, reload))
+        grace_s = _wait(signals, lifeline, plan.options.grace_s, (audit.reopen, reload, renew))
         row.set_ready(False)
         server.stop(grace_s).wait()
         _conclude(notebook, store, audit)
     return 0
 
 
-def _wait(
-    signals: Signals, lifeline: int, grace_s: float, again: tuple[Callable[[], None], Callable[[], None]]
-) -> float:
+def _wait(signals: Signals, lifeline: int, grace_s: float, again: tuple[Callable[[], None], ...]) -> float:
     """Return how long calls may still take, once the time has come to end; SIGHUP reads files again."""
     while True:
         came, orphaned = signals.wait(None, lifeline)
@@ -88,7 +85,7 @@ def _server(plan: Plan, parts: Parts) -> tuple[grpc.Server, Callable[[], None]]:
 
 
 def _nothing() -> None:
-    """Read nothing again: plain text has no certificate."""
+    """Read nothing again: plain text has no certificate, and the reference server one key for ever."""
 
 
 def _conclude(notebook: Notebook | None, store: NodeStore | None, audit: AuditLog) -> None:
@@ -99,17 +96,19 @@ def _conclude(notebook: Notebook | None, store: NodeStore | None, audit: AuditLo
     audit.close()
 
 
-def _backend(plan: Plan, key: Secret) -> Backend:
+def _backend(plan: Plan, key: Secret, row: Row, keys: KeyChannel) -> tuple[Backend, Callable[[], None]]:
+    """Return the backend, and what has it go on with the key that was sent last."""
     if plan.options.compat:
-        return ReferenceBackend(key)
-    return KeyringBackend(Keyring(Secret.join(key)))
+        return ReferenceBackend(key), _nothing
+    keyring = Keyring(Secret.join(key))
+    backend = KeyringBackend(keyring)
+    row.set_key_version(keyring.newest.version)
 
+    def renew() -> None:
+        text = keys.newest()
+        if text is not None:
+            newer = Keyring(text)
+            backend.renew(newer)
+            row.set_key_version(newer.newest.version)
 
-def _received(pipe: int) -> Secret:
-    """Return what the supervisor wrote into the pipe; memory of a Secret does not survive a fork."""
-    with Secret(_LONGEST_KEY_BYTES) as buffer, buffer.view() as view:
-        count = 0
-        while got := os.readv(pipe, [view[count:]]):
-            count += got
-        os.close(pipe)
-        return Secret.take(view[:count])
+    return backend, renew

@@ -67,6 +67,14 @@ class KeyVersion:
 
 
 @frozen
+class KeyList:
+    """What a master key file holds: versions, oldest first, and when keys of reference servers were imported."""
+
+    versions: tuple[KeyVersion, ...]
+    imported: tuple[int, ...]
+
+
+@frozen
 class Enrolment:
     """How unknown nodes get in: `networks` (CIDR) and `until` (seconds since 1970) bound Enrol.AUTO."""
 
@@ -88,7 +96,7 @@ class TlsFiles:
 class ServeOptions:
     """How to serve. `key` None: the credential, else master.key in `directory`; `tls` None: a pair made there.
 
-    `rate` is requests a second that one peer may make of one worker, after a burst of `burst`; 0 is no limit.
+    `rate` is requests a second that one peer may make, after a burst of `burst`; 0 is no limit.
     """
 
     directory: str = DEFAULT_DIRECTORY
@@ -131,11 +139,17 @@ class KmsRoom(Protocol):
     ) -> tuple[KnownNode, ...]:
         """Give nodes a state, all or none of them; names are UUIDs or the beginnings of hashes."""
 
-    def key_versions(self, file: KeyFile) -> tuple[KeyVersion, ...]:
-        """Return the versions of the master key, oldest first."""
+    def keys(self, file: KeyFile) -> KeyList:
+        """Return what the master key file holds, without the keys themselves."""
 
     def rotate_key(self, file: KeyFile) -> KeyVersion:
-        """Add a version of the master key, which seals from the next start of the server on."""
+        """Add a version of the master key, which seals once the server is reloaded."""
+
+    def import_key(self, file: KeyFile, path: str) -> int:
+        """Have the KMS open what a reference server sealed by the key file at `path`; return how many such keys it has.
+
+        SealError where that is no key; Refused for one that was imported before.
+        """
 
     def change_passphrase(self, file: KeyFile, new: Callable[[], Secret]) -> None:
         """Seal the master key file under another passphrase."""

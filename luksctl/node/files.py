@@ -11,14 +11,19 @@ if TYPE_CHECKING:
     from io import BufferedWriter
 
 
-def replace_file(path: str, content: bytes, *, mode: int = 0o600) -> None:
+def replace_file(path: str, content: bytes, *, mode: int = 0o600, keep_owner: bool = False) -> None:
     """Write `content` beside `path`, sync it, rename it over, and sync the directory.
+
+    `keep_owner`: where root writes, the new file belongs to whom the old one did.
 
     Cut: the old file, and perhaps a leftover `.new` file that the next call overwrites. Several processes may do it at
     once: one of their files is there at the end, whole.
     """
     temporary = f"{path}.new"
     with os.fdopen(_open_alone(temporary), "wb") as stream:
+        if keep_owner and os.geteuid() == 0:
+            old = os.lstat(path)
+            os.fchown(stream.fileno(), old.st_uid, old.st_gid)
         _fill(stream, content, mode)
         os.rename(temporary, path)
     sync_directory(os.path.dirname(path) or ".")

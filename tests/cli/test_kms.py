@@ -125,13 +125,29 @@ def test_a_beginning_of_several_hashes_is_none(operator: Operator) -> None:
 
 def test_the_master_key_is_rotated_and_sealed_anew(operator: Operator) -> None:
     """Each version is listed; the old passphrase opens until it is changed, and nothing afterwards."""
-    assert "restart" in operator.run("key", "rotate", passphrase=PASSPHRASE).out
+    assert "systemctl reload" in operator.run("key", "rotate", passphrase=PASSPHRASE).out
     listed = operator.run("key", "list", passphrase=PASSPHRASE, json=True).json["keys"]
     assert [version["version"] for version in listed] == [1, 2]
     changed = operator.run("key", "passphrase", "--new-passphrase-fd", str(_pipe(ROTATED)), passphrase=PASSPHRASE)
     assert changed.code == 0
     assert operator.run("key", "list", passphrase=PASSPHRASE).code == 13
     assert "2" in operator.run("key", "list", passphrase=ROTATED).out
+
+
+def test_the_key_of_a_reference_server_is_imported(operator: Operator, tmp_path: Path) -> None:
+    """Listed with its day, and once; a file that is none of them is told apart, and changes nothing."""
+    good, wrong, empty = (tmp_path / name for name in ("good", "wrong", "empty"))
+    good.write_bytes(bytes(range(32)))
+    wrong.write_bytes(bytes(33))
+    empty.write_bytes(b"")
+    said = operator.run("key", "import", str(good), passphrase=PASSPHRASE)
+    assert (said.code, "systemctl reload" in said.out) == (0, True)
+    codes = [operator.run("key", "import", str(path), passphrase=PASSPHRASE).code for path in (good, wrong, empty)]
+    assert codes == [3, 13, 13]
+    listed = operator.run("key", "list", passphrase=PASSPHRASE, json=True).json
+    assert (len(listed["keys"]), len(listed["imported"])) == (1, 1)
+    assert "imported" in operator.run("key", "list", passphrase=PASSPHRASE).out
+    assert operator.run("key", "import", "/nonexistent", passphrase=PASSPHRASE).code == 9
 
 
 def test_a_new_passphrase_that_is_none_changes_nothing(operator: Operator) -> None:

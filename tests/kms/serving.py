@@ -8,8 +8,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -245,12 +247,33 @@ class ServerProcess:
 
     def starts(self) -> int:
         """Return how often workers were started."""
-        with urllib.request.urlopen(f"{self.status}/metrics", timeout=DEADLINE_S) as answer:  # noqa: S310  # our own
-            found = re.search(rb"^luksctl_kms_worker_starts_total (\d+)$", answer.read(), re.MULTILINE)
-        assert found is not None
-        return int(found[1])
+        return int(metric(self.status, "luksctl_kms_worker_starts_total"))
 
     def children(self) -> Sequence[int]:
         """Return the process ids of the workers and the watcher."""
         task = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
         return [int(word) for word in Path(task).read_text(encoding="ascii").split()]
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds that will; the test's own timeout is far behind."""
+    end = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def get(url: str) -> tuple[int, str]:
+    """Return the status and the text of what is served there."""
+    try:
+        with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:  # noqa: S310  # the server's own address
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def metric(status: str, name: str) -> float:
+    """Return a number of /metrics that has no labels."""
+    _, text = get(f"{status}/metrics")
+    return next(float(line.split(" ")[1]) for line in text.splitlines() if line.startswith(f"{name} "))

@@ -8,8 +8,7 @@ import pytest
 
 from luksctl.errors import Busy, UsageError
 from luksctl.kms import address
-from luksctl.kms.address import Address, listening, read_address, reserve
-from luksctl.kms.grpc_server import address_of
+from luksctl.kms.address import Address, address_of, listening, read_address, reserve
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from luksctl.errors import SealError
-from luksctl.kms.keyring import MOST_VERSIONS, Keyring, is_keyring
+from luksctl.errors import Refused, SealError
+from luksctl.kms.keyring import MOST_IMPORTED, MOST_VERSIONS, Keyring, is_keyring
 from luksctl.model.kms import KeyVersion
 from luksctl.secret import Secret
 
@@ -80,3 +80,68 @@ def test_a_closed_keyring_is_gone() -> None:
         assert is_keyring(_bytes(keyring))
     with pytest.raises(ValueError, match="closed"):
         keyring.master(1)
+
+
+IMPORTED = (
+    b"luksctl-kms-key2"
+    + TEXT[16:]
+    + b"\x00\x02"
+    + b"\x00\x00\x00\x00\x00\x00\x03\x00\x00\x10"
+    + FIRST[:16]
+    + bytes(16)
+    + b"\x00\x00\x00\x00\x00\x00\x04\x00\x00\x20"
+    + SECOND
+)
+
+
+def test_imported_keys_stand_behind_the_versions() -> None:
+    """Bytes by hand: their times, their lengths; rotating keeps them, and a text without any is as ever."""
+    keyring = Keyring(Secret.take(TEXT)).with_imported(Secret.take(FIRST[:16]), 768)
+    keyring = keyring.with_imported(Secret.take(SECOND), 1024)
+    assert _bytes(keyring) == IMPORTED
+    assert keyring.imported == (768, 1024)
+    read = Keyring(Secret.take(IMPORTED)).rotated(2048)
+    assert [bytes(key) for key in read.imported_keys()] == [FIRST[:16], SECOND]
+    assert read.versions == (KeyVersion(1, 256), KeyVersion(2, 512), KeyVersion(3, 2048))
+    assert is_keyring(IMPORTED)
+
+
+def test_what_cannot_be_imported_is_told() -> None:
+    """No key of AES, one that is there, and one too many."""
+    keyring = Keyring(Secret.take(IMPORTED))
+    with pytest.raises(SealError, match="of 33 bytes"):
+        keyring.with_imported(Secret.random(33), 0)
+    for known in (FIRST[:16], SECOND):
+        with pytest.raises(Refused, match="imported before"):
+            keyring.with_imported(Secret.take(known), 0)
+    for _ in range(MOST_IMPORTED - 2):
+        keyring = keyring.with_imported(Secret.random(24), 0)
+    with pytest.raises(Refused, match="cannot be more"):
+        keyring.with_imported(Secret.random(24), 0)
+
+
+@given(st.integers(0, len(IMPORTED) - 1), st.integers(1, 255))
+def test_a_text_with_imported_keys_is_read_as_a_whole_or_not_at_all(at: int, change: int) -> None:
+    """Cut anywhere it is none; with another byte it is none, or has the same number of keys."""
+    with pytest.raises(SealError):
+        Keyring(Secret.take(IMPORTED[:at]) if at else Secret(1))
+    changed = bytearray(IMPORTED)
+    changed[at] ^= change
+    try:
+        keyring = Keyring(Secret.take(changed))
+    except SealError:
+        return
+    assert (len(keyring.versions), len(keyring.imported)) == (2, 2)
+
+
+def test_which_keyring_extends_which() -> None:
+    """Rotated, with an imported key more, or the same; never one with another key in it."""
+    first = Keyring(Secret.take(TEXT))
+    rotated = first.rotated(0)
+    wider = rotated.with_imported(Secret.take(FIRST), 0)
+    again = wider.rotated(0).with_imported(Secret.take(SECOND), 0)
+    line = (first, rotated, wider, again)
+    for older, one in enumerate(line):
+        assert [other.extends(one) for other in line] == [number >= older for number in range(4)]
+    assert not first.rotated(0).extends(rotated)
+    assert not rotated.with_imported(Secret.take(SECOND), 0).extends(wider)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,12 +54,33 @@ def test_no_rate_is_no_limit() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """Of more peers than fit, those that asked last are remembered."""
-    limit = RateLimit(rate=0.001, burst=1, most_peers=10)
+    """Of more peers than fit, those whose buckets are full, or will be first, are forgotten, and begin anew."""
+    limit = RateLimit(rate=0.001, burst=1, most_peers=8)
     for number in range(100):
-        assert _takes(limit, f"10.0.0.{number}", 0.0)
-    assert not _takes(limit, "10.0.0.99", 0.0)
-    assert _takes(limit, "10.0.0.0", 0.0)
+        assert _takes(limit, f"10.0.0.{number}", float(number))
+    assert not any(_takes(limit, f"10.0.0.{number}", 100.0) for number in range(92, 100))
+    assert _takes(limit, "10.0.0.0", 100.0)
+
+
+def test_processes_share_the_buckets() -> None:
+    """What others have taken is gone for all of them, also for one that is forked later."""
+    limit = RateLimit(rate=0.001, burst=100)
+
+    def taken_by_another() -> int:
+        child = _forked(lambda: sum(_takes(limit, "10.0.0.1", 0.0) for _ in range(30)))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    assert [taken_by_another() for _ in range(3)] == [30, 30, 30]
+    assert sum(_takes(limit, "10.0.0.1", 0.0) for _ in range(30)) == 10
+    assert taken_by_another() == 0
+    assert _takes(limit, "10.0.0.2", 0.0)
+
+
+def _forked(work: Callable[[], int]) -> int:
+    child = os.fork()
+    if child:
+        return child
+    os._exit(work())
 
 
 @given(st.lists(st.floats(0, 10), max_size=60))

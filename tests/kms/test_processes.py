@@ -9,9 +9,6 @@ import signal
 import sqlite3
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,13 +17,10 @@ import pytest
 
 from luksctl.kms.address import read_address, reserve
 from luksctl.kms.room import Kms
-from luksctl.model.kms import KeyFile, NodeState
-from luksctl.secret import Secret
+from luksctl.model.kms import NodeState
 from tests.bench.kms import load_on
 from tests.kms.pki import Authority
 from tests.kms.serving import (
-    CHEAP,
-    DEADLINE_S,
     KEY,
     NODE,
     OTHER,
@@ -34,8 +28,11 @@ from tests.kms.serving import (
     Client,
     ServerProcess,
     allow,
+    get,
     initialise,
+    metric,
     read_audit,
+    until,
 )
 from tests.marker import MARKER, shown_in
 
@@ -46,28 +43,6 @@ def directory(tmp_path: Path) -> Path:
     initialise(tmp_path)
     allow(tmp_path, NODE)
     return tmp_path
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds that will; the test's own timeout is far behind."""
-    end = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def _get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:  # noqa: S310  # the server's own address
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def _metric(status: str, name: str) -> float:
-    _, text = _get(f"{status}/metrics")
-    return next(float(line.split(" ")[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
 def test_what_was_sealed_opens_after_a_restart(directory: Path) -> None:
@@ -153,7 +128,7 @@ def test_workers_end_with_the_first_process(directory: Path) -> None:
         children = server.children()
         assert len(children) == 4
         server.kill()
-    _until(lambda: not any(map(_runs, children)))
+    until(lambda: not any(map(_runs, children)))
     port, _ = reserve(address)
     port.close()
 
@@ -175,12 +150,12 @@ def test_two_workers_share_calls_and_a_dead_one_is_replaced(directory: Path) -> 
             assert client.seal().data is not None
             client.close()
         os.kill(server.children()[1], signal.SIGKILL)
-        _until(lambda: _metric(server.status, "luksctl_kms_worker_starts_total") == 3)
-        _until(lambda: _metric(server.status, "luksctl_kms_workers_ready") == 2)
+        until(lambda: metric(server.status, "luksctl_kms_worker_starts_total") == 3)
+        until(lambda: metric(server.status, "luksctl_kms_workers_ready") == 2)
         client = server.client()
         assert client.seal().data is not None
         client.close()
-        _until(lambda: 'outcome="ok"} 21' in _get(f"{server.status}/metrics")[1])
+        until(lambda: 'outcome="ok"} 21' in get(f"{server.status}/metrics")[1])
     assert "ended, and is started again" in server.said
     assert server.process.returncode == 0
 
@@ -192,7 +167,7 @@ def test_a_storm_of_new_connections_kills_no_worker(directory: Path) -> None:
         sealed = client.seal().granted
         client.close()
         for _ in range(2):
-            results = load_on(server, sealed, 0.7, fresh_connections=True)
+            results = load_on(server.target, directory, sealed, 0.7, fresh_connections=True)
             assert sum(result["failed"] for result in results) == 0
             assert sum(len(result["took_s"]) for result in results) > 10
             server.process.send_signal(signal.SIGHUP)
@@ -203,13 +178,13 @@ def test_a_storm_of_new_connections_kills_no_worker(directory: Path) -> None:
 def test_health_and_readiness_are_told_apart(directory: Path) -> None:
     """Ready as long as a worker answers and the list can be read; alive in any case."""
     with ServerProcess(directory) as server:
-        assert _get(f"{server.status}/healthz")[0] == 200
-        status, text = _get(f"{server.status}/readyz")
+        assert get(f"{server.status}/healthz")[0] == 200
+        status, text = get(f"{server.status}/readyz")
         assert (status, json.loads(text)) == (200, {"ready": True, "workers": 1, "against": []})
-        assert _get(f"{server.status}/other")[0] == 404
+        assert get(f"{server.status}/other")[0] == 404
         (directory / "nodes.db").write_bytes(b"damaged" * 10000)
-        assert _get(f"{server.status}/readyz")[0] == 503
-        assert _get(f"{server.status}/healthz")[0] == 200
+        assert get(f"{server.status}/readyz")[0] == 503
+        assert get(f"{server.status}/healthz")[0] == 200
         client = server.client()
         assert client.seal().code is grpc.StatusCode.UNAVAILABLE
         client.close()
@@ -243,7 +218,7 @@ def test_sigterm_lets_a_call_end_that_was_taken(directory: Path) -> None:
         waiting = pool.submit(client.seal, OTHER)
         time.sleep(0.3)
         server.process.terminate()
-        _until(lambda: _get(f"{server.status}/readyz")[0] == 503)
+        until(lambda: get(f"{server.status}/readyz")[0] == 503)
         assert not waiting.done()
         holder.execute("ROLLBACK")
         holder.close()
@@ -260,7 +235,7 @@ def test_the_audit_log_is_made_anew_on_sighup(directory: Path) -> None:
         assert client.seal().data is not None
         log.rename(directory / "audit.log.1")
         server.process.send_signal(signal.SIGHUP)
-        _until(log.exists)
+        until(log.exists)
 
         def everybody_has_it() -> bool:
             for _ in range(5):
@@ -270,7 +245,7 @@ def test_the_audit_log_is_made_anew_on_sighup(directory: Path) -> None:
             before = len((directory / "audit.log.1").read_text(encoding="utf-8").splitlines())
             return before < 1 + len(read_audit(directory)) and _links(server, str(log)) == 2
 
-        _until(everybody_has_it)
+        until(everybody_has_it)
         client.close()
 
 
@@ -304,7 +279,7 @@ def test_a_new_certificate_is_served_after_sighup(directory: Path) -> None:
         assert serves(old)
         new.server().write(directory, "server")
         server.process.send_signal(signal.SIGHUP)
-        _until(lambda: serves(new))
+        until(lambda: serves(new))
         assert not serves(old)
     assert "what was there before is used on" in server.said
 
@@ -315,24 +290,7 @@ def test_what_cannot_be_written_down_is_not_given_out(directory: Path) -> None:
         client = server.client()
         assert client.seal().code is grpc.StatusCode.UNAVAILABLE
         assert client.seal(OTHER).code is grpc.StatusCode.PERMISSION_DENIED
-        assert _metric(server.status, "luksctl_kms_audit_failures_total") == 2
-        client.close()
-
-
-def test_a_rotated_master_key_seals_after_the_next_start(directory: Path) -> None:
-    """What the old version sealed still opens, and what is sealed now names the new one."""
-    with ServerProcess(directory) as server:
-        client = server.client()
-        old = client.seal().granted
-        Kms(CHEAP).rotate_key(KeyFile(str(directory / "master.key"), lambda: Secret.take(PASSPHRASE)))
-        assert client.seal().granted[4] == 1
-        client.close()
-    with ServerProcess(directory) as server:
-        client = server.client()
-        new = client.seal().granted
-        assert (old[4], new[4]) == (1, 2)
-        assert client.unseal(old).granted == client.unseal(new).granted == KEY
-        assert _metric(server.status, "luksctl_kms_key_version") == 2
+        assert metric(server.status, "luksctl_kms_audit_failures_total") == 2
         client.close()
 
 
@@ -346,7 +304,7 @@ def test_no_key_and_no_uuid_is_shown_or_kept(directory: Path) -> None:
         client.unseal(sealed[:-1])
         client.raw("/sidero.kms.KMSService/Seal", MARKER)
         client.close()
-        texts = [_get(f"{server.status}/{path}")[1] for path in ("metrics", "readyz", "healthz")]
+        texts = [get(f"{server.status}/{path}")[1] for path in ("metrics", "readyz", "healthz")]
         texts += [Path(f"/proc/{pid}/cmdline").read_text() for pid in (server.process.pid, *server.children())]
         texts += [Path(f"/proc/{pid}/environ").read_text() for pid in (server.process.pid, *server.children())]
     content = [server.said.encode(), *(text.encode() for text in texts)]

@@ -204,3 +204,70 @@ def test_a_transaction_that_cannot_be_committed_is_over(tmp_path: Path) -> None:
         connection.execute("INSERT INTO one VALUES (7)")
     assert connection.execute("SELECT count(*) FROM two").fetchone() == (0,)
     connection.close()
+
+
+def test_what_was_found_is_recalled_until_anybody_changes_the_list(store: SqliteNodes, tmp_path: Path) -> None:
+    """Whatever was changed, through this list or another one; a node that is in none is never recalled."""
+    _allow(store, A)
+    other = SqliteNodes(str(tmp_path))
+    changes = (
+        lambda: store.change([A], NodeState.REVOKED, 60, note=None, new_certificate=False),
+        lambda: other.change([A], NodeState.ALLOWED, 70, note=None, new_certificate=False),
+        lambda: other.bind(A, "aa", 80),
+        lambda: other.enrol(B, SEEN),
+        lambda: store.seen({A: 200}),
+        lambda: other.note({C: SEEN}, 10),
+    )
+    for change in changes:
+        assert store.recall(A) is None
+        found = store.find(A)
+        assert found is not None
+        assert store.recall(A) == found
+        assert store.find(hashlib.sha256(b"d").digest()) is None
+        assert store.recall(hashlib.sha256(b"d").digest()) is None
+        change()
+    other.close()
+    assert store.recall(A) is None
+
+
+def test_a_list_that_leaves_its_log_behind_is_not_recalled(store: SqliteNodes) -> None:
+    """A checkpoint begins the log anew: what is committed then looks like no commit before."""
+    _allow(store, A)
+    for turn in range(4):
+        assert store.find(A) is not None
+        assert store.recall(A) is not None
+        with sqlite3.connect(store.path) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+        store.find(A)
+        _allow(store, A, state=NodeState.ALLOWED if turn % 2 else NodeState.REVOKED)
+        assert store.recall(A) is None
+
+
+_FLIPPING = """
+import sys
+from luksctl.kms.sqlite_nodes import SqliteNodes
+from luksctl.model.kms import NodeState
+store, node = SqliteNodes(sys.argv[1]), bytes.fromhex(sys.argv[2])
+for turn, _ in enumerate(sys.stdin):
+    store.change([node], NodeState.REVOKED if turn % 2 else NodeState.ALLOWED, turn, note=None, new_certificate=False)
+    print(turn, flush=True)
+"""
+
+
+def test_what_another_process_has_committed_is_never_overlooked(store: SqliteNodes, tmp_path: Path) -> None:
+    """Once it says so, nothing older is recalled: an operator revokes a node, and the next request is refused."""
+    command = (sys.executable, "-c", _FLIPPING, str(tmp_path), A.hex())
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as operator:
+        assert operator.stdin is not None
+        assert operator.stdout is not None
+        for turn in range(30):
+            operator.stdin.write("\n")
+            operator.stdin.flush()
+            assert int(operator.stdout.readline()) == turn
+            assert store.recall(A) is None
+            found = store.find(A)
+            assert found is not None
+            assert found.changed == turn
+            assert store.recall(A) == found
+        operator.stdin.close()

@@ -40,7 +40,8 @@ def test_what_processes_count_adds_up(store: SqliteNodes) -> None:
     counts, total_s = board.durations(Verb.SEAL)
     assert (sum(counts), counts[BOUNDS_S.index(0.0025)], counts[-1]) == (2, 1, 1)
     assert total_s == pytest.approx(5.002)
-    text = metrics_text(board, store, 7)
+    board.row(0).set_key_version(7)
+    text = metrics_text(board, store)
     for line in (
         'luksctl_kms_requests_total{verb="seal",outcome="ok"} 2',
         'luksctl_kms_requests_total{verb="unseal",outcome="revoked"} 1',
@@ -54,7 +55,7 @@ def test_what_processes_count_adds_up(store: SqliteNodes) -> None:
 
 def test_every_line_is_one_of_prometheus(store: SqliteNodes) -> None:
     """A name, labels, a number; each name has its type before it, once."""
-    lines = metrics_text(Board(1), store, 1).splitlines()
+    lines = metrics_text(Board(1), store).splitlines()
     types = [line.split()[2] for line in lines if line.startswith("#")]
     assert len(types) == len(set(types))
     for line in lines:
@@ -70,5 +71,5 @@ def test_ready_takes_a_worker_and_a_list(store: SqliteNodes, tmp_path: Path) -> 
     store.close()
     (tmp_path / "nodes.db").write_bytes(b"damaged" * 10000)
     assert readiness(board, store)["against"] == ["the list of nodes cannot be read"]
-    assert "luksctl_kms_store_up 0\n" in metrics_text(board, store, 1)
+    assert "luksctl_kms_store_up 0\n" in metrics_text(board, store)
     assert readiness(board, None)["ready"]

@@ -11,7 +11,7 @@ import pytest
 from luksctl.errors import DeviceError
 from luksctl.kms.admission import Outcome
 from luksctl.kms.identity import identity_of
-from luksctl.model.kms import Enrol, Enrolment, NodeState
+from luksctl.model.kms import Enrol, Enrolment, KnownNode, NodeState
 from tests.kms.serving import KEY, NODE, OTHER, Serving, allow, serving
 
 THIRD = "00112233-4455-4677-8899-aabbccddeeff"
@@ -81,6 +81,28 @@ def test_a_revoked_node_is_refused_with_its_next_request(tmp_path: Path) -> None
         assert client.seal().code is grpc.StatusCode.PERMISSION_DENIED
         allow(tmp_path, NODE)
         assert client.unseal(sealed).granted == KEY
+
+
+def test_who_is_refused_costs_a_look_into_the_list_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Known or not, asked for a moment ago or never: how long a refusal takes tells nothing."""
+    with serving(tmp_path) as running:
+        sealed = _sealed(running)
+        allow(tmp_path, OTHER, state=NodeState.REVOKED)
+        client = running.client()
+        assert client.unseal(sealed).granted == KEY
+        looks: list[bytes] = []
+        find = running.store.find
+
+        def counted(identity: bytes) -> KnownNode | None:
+            looks.append(identity)
+            return find(identity)
+
+        monkeypatch.setattr(running.store, "find", counted)
+        assert client.unseal(sealed).granted == KEY
+        assert looks == []
+        for uuid in (OTHER, THIRD, OTHER, THIRD):
+            assert client.unseal(sealed, uuid).code is grpc.StatusCode.PERMISSION_DENIED
+        assert looks == [identity_of(uuid) for uuid in (OTHER, THIRD, OTHER, THIRD)]
 
 
 def _auto(network: str, seconds: float) -> Enrolment:
