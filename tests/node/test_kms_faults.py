@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
 
-from luksctl.errors import KmsUnavailable, LuksctlError
+from luksctl.errors import KmsReason, KmsUnavailable, LuksctlError
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.kms_wire import UNSEAL, encode_response
 from luksctl.node.rotate import rotate_slot
 from luksctl.node.sync import sync
+from luksctl.providers.kms_errors import translate
 from tests.node.kms_node import PASSPHRASE, UUID, VOLUMES, KmsNode
 from tests.providers.authorities import Authority
 from tests.providers.kms_server import KmsServer, free_port
@@ -206,6 +208,27 @@ def test_a_certificate_that_is_not_valid_costs_nothing(node: KmsNode, days: tupl
         assert_static_opens(node)
     with KmsServer(node.authority, port=server.port, master_key=server.master_key):
         node.works(STATE)
+
+
+def test_a_clock_that_is_plainly_wrong_is_named_and_costs_nothing(
+    node: KmsNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a battery shows 1970, and takes every certificate for one that is not valid yet."""
+    with KmsServer(node.authority) as server:
+        node.use(server)
+        assert node.in_sync()
+    later = node.authority.issue(days=(2, 10))
+    with KmsServer(node.authority, pair=later, port=server.port, master_key=server.master_key):
+        monkeypatch.setattr("luksctl.providers.kms_connection.translate", partial(translate, now=lambda: 0.0))
+        with pytest.raises(KmsUnavailable, match=r"clock of this node is wrong \(1970-01-01\)") as caught:
+            node.works(STATE)
+        assert caught.value.reason is KmsReason.CLOCK
+        with pytest.raises(LuksctlError):
+            rotate_slot(node.node, STATE, 1, lambda: pytest.fail("asked"), lambda *_: None)
+        assert_static_opens(node)
+        monkeypatch.undo()
+    with KmsServer(node.authority, port=server.port, master_key=server.master_key):
+        assert node.in_sync()
 
 
 def test_nothing_shows_the_uuid(node: KmsNode) -> None:
