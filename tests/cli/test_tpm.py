@@ -194,6 +194,29 @@ def test_a_node_that_is_up_leaves_new_keys_to_the_next_boot(
     assert desk.bytes_of("ephemeral") == before
 
 
+def test_a_lost_key_is_left_to_the_next_boot_too(desk: Desk, tpm: Swtpm, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 7 by the command that a sync names; until that boot the volume is not in sync, and status says both."""
+    signed_boot(desk, tpm, monkeypatch)
+    with_tpm_key(desk)
+    desk.write_config(CONFIG.replace("literalPCRs: true, reseal: REPLACED", "reseal: auto"))
+    assert desk.run("keys", "rotate", "EPHEMERAL", "--slot", "0").code == 0
+    report = Path(desk.paths.report("EPHEMERAL"))
+    report.parent.mkdir(parents=True, exist_ok=True)
+    found = Report("EPHEMERAL", VolumeState.OPEN, device=str(desk.path("ephemeral")), in_sync=True)
+    report.write_text(json.dumps(as_dict(found)), encoding="utf-8")
+    boot(tpm, firmware=b"other firmware", phases=("enter-initrd", "leave-initrd"))
+    refused = desk.run("sync", "EPHEMERAL")
+    assert refused.code == 5
+    assert "this boot is past making its key" in refused.err
+    assert "(luksctl keys rotate EPHEMERAL --slot 0)" in refused.err
+    rotated = desk.run("--json", "keys", "rotate", "EPHEMERAL", "--slot", "0")
+    assert rotated.code == 7, rotated.err
+    assert rotated.json["rotated"][0]["staged"] == [0]
+    assert json.loads(report.read_text(encoding="utf-8"))["in_sync"] is False
+    assert desk.run("sync", "EPHEMERAL").code == 7
+    assert "new key at the next boot" in desk.run("status", "EPHEMERAL").out
+
+
 def test_other_pcrs_in_the_config_bind_the_key_anew(desk: Desk, tpm: Swtpm) -> None:
     """The sync makes a key that is bound to them, and the next one has nothing to do."""
     with_tpm_key(desk)
