@@ -31,6 +31,8 @@ class Trial:
         self._initial = {path.name: path.read_bytes() for path in directory.iterdir() if path.name in (*MEDIA, INSIDE)}
         initial = read_tree(directory / MOUNTED)
         self.events = [_synced(event) for event in record(recorder, directory, name) if _lasts(event)]
+        # Keys that the boot after one cut made were never on the medium that another cut left.
+        self._beside = {path: path.read_bytes() for path in directory.iterdir() if _beside(path)}
         numbers = [number for number, event in enumerate(self.events) if _in_files(event)]
         files = Files(initial, [_below(self.events[number]) for number in numbers], numbers)
         media = [_ELSEWHERE if _in_files(event) else event for event in self.events]
@@ -40,6 +42,8 @@ class Trial:
     def boot_after(self, cut: Cut) -> None:
         """Put the media as `cut` leaves them, and boot; raises unless that ends as it must."""
         settle(self._directory, image(self._initial, self.events, cut))
+        for path, content in self._beside.items():
+            path.write_bytes(content)
         if (self._directory / MOUNTED).exists():
             lay_out(cut.files, self._directory / MOUNTED)
         try:
@@ -47,6 +51,11 @@ class Trial:
         except Exception as error:
             error.add_note(f"{self.name}: cut after record {cut.boundary} of {len(self.events)}, {cut.what}")
             raise
+
+
+def _beside(path: Path) -> bool:
+    """Tell whether `path` is a file that an operation keeps for itself, beside the media."""
+    return path.is_file() and path.name not in (*MEDIA, INSIDE) and path.suffix != ".lock"
 
 
 def _lasts(event: Event) -> bool:
