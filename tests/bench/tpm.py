@@ -32,7 +32,7 @@ from tests.providers.swtpm import Swtpm
 
 UNLOCK_GOAL = 0.7
 RECOVER_GOAL_MS = 20.0
-IMPORT_GOAL_MS = 20.0
+IMPORT_GOAL_MS = 25.0
 ROUNDS = 25
 _SLOT = 4
 _KEY = ConfiguredKey(_SLOT, TpmKey())
