@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from luksctl.config.endpoint import Endpoint
 from luksctl.errors import KmsReason, KmsUnavailable
 
-_KNOWN = ("http://", "https://")
-
 
 def proxy_for(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
     """Return the URL of the proxy for `endpoint`, None to ask it directly; KmsUnavailable for a proxy of another kind.
@@ -18,16 +16,16 @@ def proxy_for(endpoint: Endpoint, environment: Mapping[str, str]) -> str | None:
     proxy = _value(environment, "https_proxy" if endpoint.tls else "http_proxy") or _value(environment, "all_proxy")
     if not proxy or endpoint.loopback or _bypassed(endpoint, _value(environment, "no_proxy")):
         return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if not proxy.startswith(_KNOWN):
-        scheme = proxy.partition("://")[0]
+    scheme, separator, rest = proxy.partition("://")
+    if not separator:
+        return f"http://{proxy}"
+    if scheme.lower() != "http":  # gRPC would ask the KMS directly then, without a word
         raise KmsUnavailable(
             f"the proxy of the environment is of the kind {scheme}, and only http proxies are supported",
             reason=KmsReason.UNREACHABLE,
-            hint="take the KMS out with no_proxy, or name an http proxy, in a drop-in of the unit",
+            hint="take the KMS out with no_proxy, or name the proxy as http://HOST:PORT, in a drop-in of the unit",
         )
-    return proxy
+    return f"http://{rest}"
 
 
 def _value(environment: Mapping[str, str], name: str) -> str:

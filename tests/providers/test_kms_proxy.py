@@ -30,6 +30,7 @@ PROXY = "http://proxy.example:3128"
         ("https://kms.example:4050", {"HTTPS_PROXY": PROXY}, PROXY),
         ("https://kms.example:4050", {"HTTPS_PROXY": "http://other", "https_proxy": PROXY}, PROXY),
         ("https://kms.example:4050", {"all_proxy": "proxy.example:3128"}, PROXY),
+        ("https://kms.example:4050", {"all_proxy": "HTTP://proxy.example:3128"}, PROXY),
         ("https://kms.example:4050", {"http_proxy": PROXY}, None),
         ("grpc://kms.example:4050", {"http_proxy": PROXY}, PROXY),
         ("https://127.0.0.1:4050", {"https_proxy": PROXY}, None),
@@ -48,12 +49,17 @@ def test_which_proxy_counts(endpoint: str, environment: dict[str, str], expected
     assert proxy_for(found, environment) == expected
 
 
-def test_a_proxy_of_another_kind_is_named() -> None:
-    """It would be passed by without a word otherwise."""
-    found = read_endpoint("https://kms.example")
-    assert found is not None
-    with pytest.raises(KmsUnavailable, match="socks5"):
-        proxy_for(found, {"all_proxy": "socks5://proxy.example"})
+@pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks4a", "https"])
+def test_a_proxy_of_another_kind_is_named(scheme: str) -> None:
+    """It would be passed by without a word otherwise; nothing is sent, and the run says what to do."""
+    access = KmsAccess(roots=(Authority().pem,))
+    connection = KmsConnection(access, bundles=(), environment={"all_proxy": f"{scheme}://proxy.example:1080"})
+    call = Call(SEAL, "https://kms.example", "4c4c4544-0042-3510-8051-b4c04f4e5731", b"x")
+    ((_, failure),) = connection.answers(call)
+    assert isinstance(failure, KmsUnavailable)
+    assert f"of the kind {scheme}," in failure.cause
+    assert "http://HOST:PORT" in (failure.hint or "")
+    connection.close()
 
 
 @contextmanager
