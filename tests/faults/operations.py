@@ -14,7 +14,7 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import recoveries, resets, restores, tpm_sealings
+from tests.faults import kms_accesses, recoveries, resets, restores, tpm_sealings
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -129,6 +129,10 @@ def _sealed(old: VolumeEncryption, new: VolumeEncryption) -> Operation:
 # The longest last.
 OPERATIONS: Final = {
     "META write": _write_meta(),
+    "META keeps another way to the KMS": Operation(kms_accesses.kept, kms_accesses.follow, kms_accesses.next_boot),
+    "META forgets the way to the KMS": Operation(
+        kms_accesses.kept, kms_accesses.forget, kms_accesses.next_boot_without
+    ),
     "remove": _change("remove"),
     "add": _change("add"),
     "recovery add": Operation(recoveries.without, recoveries.add, recoveries.next_boot),
