@@ -38,9 +38,10 @@ class KeySource:
     def renewed(self, key: Secret) -> Secret | None:
         """Return a key that opens all that `key` does and was rotated since, or has more imported keys; else None.
 
-        SealError where a file now holds another master key, or opens with another passphrase.
+        SealError where a file now holds another master key, or opens with another passphrase. Where no passphrase was
+        needed at the start, there is none to look by.
         """
-        if self._options.compat:
+        if self._options.compat or self._passphrase is None:
             return None
         with Keyring(Secret.join(key)) as old:
             for path in self._paths():
@@ -51,8 +52,13 @@ class KeySource:
                         return read.text()
         return None
 
+    def close(self) -> None:
+        """Wipe the passphrase."""
+        if self._passphrase is not None:
+            self._passphrase.close()
+
     def _paths(self) -> list[str]:
-        """Return where a key is, the credential first; after a start it is a copy, which nobody renews."""
+        """Return where a key is, the credential first, which is a copy that systemd made at the start."""
         if self._options.key is not None:
             return [self._options.key]
         credential = os.path.join(os.environ.get("CREDENTIALS_DIRECTORY", ""), KEY_CREDENTIAL)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 
 from luksctl.errors import DeviceError, Refused, SealError, UsageError
@@ -137,8 +138,8 @@ class Kms:
         if plan.directory is not None:
             SqliteNodes(plan.directory, create=True).close()
         plan = _with_certificate(plan, tell)
-        source = KeySource(options, ask)
-        return supervise(plan, source.read(), source.renewed, tell)
+        with closing(KeySource(options, ask)) as source:
+            return supervise(plan, source.read(), source.renewed, tell)
 
     def unit(self, command: Sequence[str], options: Sequence[str]) -> str:
         """Return the text of a systemd service that runs `command` with `options`."""
