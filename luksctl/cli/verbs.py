@@ -185,7 +185,7 @@ VERBS: Final = (
         (3, 9, 11, 13),
         (
             *administering("node list", "node allow", "node revoke", "key list"),
-            *staying("init", "serve", "key rotate", "key passphrase", "key export", "unit"),
+            *staying("init", "serve", "key rotate", "key import", "key passphrase", "key export", "unit"),
         ),
     ),
     Verb(
