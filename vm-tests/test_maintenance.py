@@ -16,6 +16,8 @@ CONFIG = quick(BOTH_BY_NODE_ID) + "# the bytes as they were submitted, this line
 SUBMITTED = "/root/first.yaml"
 APPLY = ("luksctl", "apply-config", "--insecure", "-f", SUBMITTED)
 EXIT_REFUSED, EXIT_MAINTENANCE = 3, 12
+# The states of a socket in /proc/net that waits: TCP_LISTEN, and what a UDP socket is in without a peer.
+LISTENS = {"0A", "07"}
 
 
 def assert_waiting_for_config(node: Machine, volume: str, because: str) -> None:
@@ -29,6 +31,13 @@ def assert_waiting_for_config(node: Machine, volume: str, because: str) -> None:
     shown = status(node)
     assert (shown["condition"], shown["exitCode"]) == ("maintenance", EXIT_MAINTENANCE)
     assert shown["next"][0] == "luksctl apply-config --insecure -f FILE"
+
+
+def assert_nobody_listens(node: Machine) -> None:
+    """Check that no process of the node waits for connections or packets from elsewhere."""
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        listed = node.check("sh", "-c", f"cat /proc/net/{table} 2>/dev/null || true").splitlines()[1:]
+        assert [line for line in listed if line.split()[3] in LISTENS] == [], table
 
 
 def assert_applied(stage: Stage) -> None:
@@ -80,6 +89,7 @@ def waits_without_touching_anything(stage: Stage) -> None:
     assert "luksctl apply-config --insecure -f FILE" in secure.stderr
     node.check("sync")
     assert stage.disk.sha256() == blank
+    assert_nobody_listens(node)
 
 
 def takes_its_first_config(stage: Stage) -> WriteLog:

@@ -1,4 +1,4 @@
-"""A running node takes configs on trial, keeps one, loses one to a power cut, and reboots for another."""
+"""A running node takes configs on trial, keeps one, loses one to a power cut, reboots for another, and has an editor."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stage import Stage
 STATE_OWN, STAGED, NEW = "/system/state/config.yaml", "/system/state/staged.yaml", "/root/new.yaml"
 MACHINE = "machine:\n  type: worker\n"
 NEVER = "3600s"
+EDITOR, SEEN = "/root/editor", "/root/seen"
 
 
 def by_passphrase(words: str, machine: str = MACHINE) -> str:
@@ -57,6 +58,8 @@ def test_configs_are_tried_kept_lost_and_staged(machine: Callable[[MachineSpec],
     confirming_keeps_it(node)
     a_power_cut_takes_it_back(stage)
     a_field_that_needs_it_reboots_the_node(stage)
+    a_wrong_save_comes_back_into_the_editor(node)
+    a_wrong_config_is_mended_from_the_node_that_it_degraded(stage)
 
 
 def silence_takes_it_back(node: Machine) -> None:
@@ -112,4 +115,38 @@ def a_field_that_needs_it_reboots_the_node(stage: Stage) -> None:
     assert node.read_file(STATE_OWN) == WITH_ENVIRONMENT.encode()
     assert node.run("test", "-e", STAGED).status != 0
     assert (slots(node), opens(node, "the second key"), opens(node, "the third key")) == (1, False, True)
+    assert status(node)["exitCode"] == 0
+
+
+def edit(node: Machine, *changes: str) -> str:
+    """Edit the config with an editor that makes one change after the other; return the last text it was shown."""
+    cases = "".join(f"{number}) sed -i '{change}' \"$1\" ;;\n" for number, change in enumerate(changes, start=1))
+    script = f'#!/bin/sh\necho >>{SEEN}.count\ncp "$1" {SEEN}\ncase $(wc -l <{SEEN}.count) in\n{cases}esac\n'
+    node.run("rm", "-f", f"{SEEN}.count")
+    node.write_file(EDITOR, script, mode=0o700)
+    node.check("env", f"EDITOR={EDITOR}", "luksctl", "edit", "machineconfig")
+    return node.read_file(SEEN).decode()
+
+
+def a_wrong_save_comes_back_into_the_editor(node: Machine) -> None:
+    """Check that a broken text is shown again with its problem on top, and the mended one is followed at once."""
+    shown = edit(node, "s/provider: luks2/provider: luks9/", "s/luks9/luks2/; s/the third key/the fourth key/")
+    assert "# luksctl: It was not taken:" in shown
+    assert "unknown provider 'luks9'" in shown
+    mended = WITH_ENVIRONMENT.replace("the third key", "the fourth key")
+    assert node.read_file(STATE_OWN) == mended.encode()
+    assert (slots(node), opens(node, "the third key"), opens(node, "the fourth key")) == (1, False, True)
+
+
+def a_wrong_config_is_mended_from_the_node_that_it_degraded(stage: Stage) -> None:
+    """Check that a node whose own config is wrong comes up in part, and is itself again once that was edited."""
+    node = stage.machine
+    node.check("sed", "-i", "s/provider: luks2/provider: luks9/", STATE_OWN)
+    node.check("sync")
+    node.reset()
+    assert status(node)["exitCode"] != 0
+    assert node.run("mountpoint", "-q", "/system/state").status == 0
+    edit(node, "s/luks9/luks2/")
+    node.reset()
+    stage.assert_both_mounted()
     assert status(node)["exitCode"] == 0

@@ -38,7 +38,7 @@ def configure(parser: Parser) -> None:
     )
     add_patches(parser, "-p", "--config-patch")
     add_keys_by_slot(parser)
-    parser.add_flag("insecure", text="the node has no config yet, and takes its first one without proof")
+    parser.add_flag("insecure", "-i", text="the node has no config yet, and takes its first one without proof")
     add_mode(parser)
 
 

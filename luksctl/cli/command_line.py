@@ -6,6 +6,7 @@ from argparse import REMAINDER, SUPPRESS, Namespace
 
 from luksctl.cli.loading import VerbModule, load
 from luksctl.cli.parser import Parser, add_common, verb_parser
+from luksctl.cli.roles import Access
 from luksctl.cli.verbs import VERBS, Verb, verb_of
 from luksctl.errors import UsageError
 from luksctl.value import frozen
@@ -19,6 +20,17 @@ class Command:
     module: VerbModule
     parser: Parser
     arguments: Namespace
+
+    @property
+    def name(self) -> str:
+        """Return the verb and the words behind it, without anything that was given to them."""
+        return " ".join((self.verb.name, *self.parser.command_of(self.arguments)[0]))
+
+    @property
+    def access(self) -> Access:
+        """Return who may run it on another node."""
+        words = " ".join(self.parser.command_of(self.arguments)[0])
+        return next(access for access in self.verb.access if access.command == words)
 
 
 def common_parser() -> Parser:

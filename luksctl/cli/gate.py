@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 
 from luksctl.cli.command_line import Command, common_parser, understand
 from luksctl.cli.console import Console, printable
-from luksctl.cli.nodes import access_of
 from luksctl.cli.roles import Role
 from luksctl.errors import Forbidden, LuksctlError, UsageError
 from luksctl.hints import Final
@@ -42,7 +41,7 @@ def admitted(
         raise
     if command is None:
         return None
-    tell(f"{role} from {client}: {_name(command)}")
+    tell(f"{role} from {client}: {command.name}")
     command.arguments.settings = command.arguments.settings or forced.settings
     return command
 
@@ -78,18 +77,14 @@ def _asked(role: Role, line: str | None, console: Console) -> Command | None:
     return command
 
 
-def _name(command: Command) -> str:
-    return " ".join((command.verb.name, *command.parser.command_of(command.arguments)[0]))
-
-
 def _expect_allowed(role: Role, command: Command) -> None:
     """Raise Forbidden unless the verb, the command behind it and each option are allowed."""
-    arguments, what, access = command.arguments, _name(command), access_of(command)
+    arguments, what, access = command.arguments, command.name, command.access
     if arguments.hosts:
         raise Forbidden("a node sends nobody on to others")
     _, parser = command.parser.command_of(arguments)
     if access.role is None:
-        raise Forbidden(f"{what} is about no node")
+        raise Forbidden(f"{what} is nothing that runs on another node")
     if not role.covers(access.role):
         raise Forbidden(f"{role} may not run {what}: it takes {access.role}")
     for given in parser.given(arguments):

@@ -10,11 +10,11 @@ from luksctl.cli.parser import Parser
 from luksctl.cli.volume_resources import TYPE, si_size, volume_spec
 from luksctl.cli.volumes import volumes_of
 from luksctl.config.redaction import redact
-from luksctl.errors import Maintenance, UsageError
+from luksctl.errors import ConfigError, Maintenance, UsageError
 from luksctl.hints import Any, Final
 from luksctl.meta.tags import describe_tag, tag_name
 from luksctl.model.config import MachineConfig
-from luksctl.node.get import ACTIVE, PERSISTENT, machine_config
+from luksctl.node.get import ACTIVE, PERSISTENT, machine_config, ruling_text
 from luksctl.node.preview import outlook, preview
 from luksctl.node.volume_status import volume_status
 from luksctl.value import frozen
@@ -86,7 +86,7 @@ def _machine_config(arguments: Namespace, form: str | None, context: Context) ->
     ids: list[str] = arguments.ids or [ACTIVE]
     if len(ids) > 1:
         raise UsageError("one config at a time", hint=f"{ACTIVE} or {PERSISTENT}")
-    config = machine_config(context.node(), ids[0])
+    config = _config(ids[0], context, raw=arguments.show_secrets and form is None and not context.console.json)
     if config is None:
         raise Maintenance("the node has no machine config", hint="luksctl apply-config --insecure -f FILE")
     text = _text(config, secrets=arguments.show_secrets)
@@ -94,6 +94,18 @@ def _machine_config(arguments: Namespace, form: str | None, context: Context) ->
         context.console.raw(text.encode())
         return 0
     return _show(_CONFIGS, [_Resource(ids[0], text)], form, context)
+
+
+def _config(name: str, context: Context, *, raw: bool) -> MachineConfig | None:
+    """Return the config; one that is wrong is an error, but its text is printed `raw` where nothing is to be hidden."""
+    node = context.node()
+    try:
+        return machine_config(node, name)
+    except ConfigError:
+        found = ruling_text(node) if raw and name == ACTIVE else None
+        if found is not None:
+            context.console.raw(found[0])
+        raise
 
 
 def _text(config: MachineConfig, *, secrets: bool) -> str:

@@ -84,11 +84,11 @@ class Parser(argparse.ArgumentParser):
         """Raise UsageError."""
         raise UsageError(message, hint=f"{self.prog} --help")
 
-    def add_flag(self, option: str, *, text: str, default: bool = False, dest: str | None = None) -> None:
-        """Add a boolean: `option` without dashes in front."""
+    def add_flag(self, option: str, *short: str, text: str, default: bool = False, dest: str | None = None) -> None:
+        """Add a boolean: `option` without dashes in front; `short` with one."""
         name = dest or option.replace("-", "_")
         both = self.add_mutually_exclusive_group()
-        both.add_argument(f"--{option}", dest=name, action="store_true", default=argparse.SUPPRESS, help=text)
+        both.add_argument(*short, f"--{option}", dest=name, action="store_true", default=argparse.SUPPRESS, help=text)
         both.add_argument(
             f"--no-{option}", dest=name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )

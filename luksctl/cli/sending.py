@@ -53,13 +53,17 @@ class Errand:
         attached = ("--attached",) if self.parts else ()
         return shlex.join(("luksctl", *self._before, *attached, *self._command))
 
+    def line_of(self, verb: str, *words: str) -> str:
+        """Return that of another verb, with the same arguments and these; JSON comes back, and a file goes with it."""
+        common = (word for word in self._before if word != "--json")
+        return shlex.join(("luksctl", *common, "--json", "--attached", verb, *words, *self._command[1:]))
+
     @contextmanager
     def pieces(self) -> Iterator[list[bytes | memoryview]]:
         """Give what goes to standard input, piece by piece; a secret is wiped at the end."""
         found: list[bytes | memoryview] = []
         if self.parts:
-            head = json.dumps([[str(part), len(part.content)] for part in self.parts]).encode() + b"\n"
-            found += [head, *(part.content for part in self.parts)]
+            found += bundle(self.parts)
         if self._text is not None:
             found.append(self._text)
         opened: AbstractContextManager[Secret | None] = nullcontext()
@@ -111,6 +115,12 @@ class Errand:
         if sum(len(part.content) for part in self.parts) > _MOST_BYTES:
             raise UsageError(f"{name} is too long to be sent: over {_MOST_BYTES // MIB} MiB")
         return f"attached:{len(self.parts) - 1}"
+
+
+def bundle(parts: list[Attached]) -> list[bytes]:
+    """Return what goes to standard input for files that are sent."""
+    head = json.dumps([[str(part), len(part.content)] for part in parts]).encode() + b"\n"
+    return [head, *(part.content for part in parts)]
 
 
 def _common(command: Command) -> Iterator[str]:

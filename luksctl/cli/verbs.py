@@ -251,7 +251,7 @@ VERBS: Final = (
         "edit the machine config of this node, and apply it",
         "as apply-config",
         tuple(sorted((*_FLOW, 5, 7))),
-        administering(),
+        staying(),
     ),
     Verb(
         "install",

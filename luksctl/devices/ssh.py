@@ -73,14 +73,6 @@ class Client:
                 thread.join()
         return Ending(process.returncode, out, next((note for note in reversed(notes) if note.strip()), ""))
 
-    def attend(self, host: str, line: str) -> int:
-        """Run the command `line` on `host` at this terminal, and return how the client ended."""
-        argv = [*self._command, "-t", "--", host, line]
-        try:
-            return subprocess.run(argv, check=False).returncode
-        except OSError as error:
-            raise _not_started(argv[0], error) from error
-
     def stop(self) -> None:
         """End the sessions that go on; no other one begins."""
         with self._lock:

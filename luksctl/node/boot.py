@@ -218,7 +218,7 @@ def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> 
     Stores the outside config in a STATE that has none, and lets META's tag 9 follow STATE's own config.
     """
     meta = finish_resets(node, EPHEMERAL, deadline)
-    turned = _turned_over(node, meta) if booting else ()
+    turned = turned_over(node, meta) if booting else ()
     earlier = () if (mounted := state_directory(node)) is None else previous_names(mounted)
     if mounted is not None and os.path.exists(node.paths.sealed_pcrs):
         from luksctl.node.sealed_pcrs import StateSealedPcrs  # noqa: PLC0415  # only a boot that made STATE's tpm key
@@ -259,7 +259,7 @@ def _effective_config(node: Node, *, booting: bool) -> tuple[MachineConfig, tupl
     return stored, (*_ignored(node, stored), *follow_state(node, stored, booting=booting).findings), None
 
 
-def _turned_over(node: Node, meta: MetaFacts) -> tuple[str, ...]:
+def turned_over(node: Node, meta: MetaFacts) -> tuple[str, ...]:
     """Do what earlier boots left to this one: a staged config becomes STATE's own, and a trial is over.
 
     What cannot be done is a finding: the config that STATE holds opens the volumes all the same.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from luksctl.cli.answers import WORST_FIRST, worst
 from luksctl.cli.main import main
-from luksctl.cli.nodes import WORST_FIRST, worst
 from tests.cli.desk import Answer, Desk, encrypted
 from tests.cli.sshd import Server, server
 from tests.house.tree import ROOT
@@ -202,11 +203,47 @@ def test_a_client_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, caps
     assert "apt-get install openssh-client" in capsys.readouterr().err
 
 
-def test_an_editor_needs_a_terminal(nodes: Nodes) -> None:
-    """Without one, edit says what to do instead."""
-    nodes.add("one")
-    answer = nodes.run("one", "edit", "machineconfig")
-    assert (answer.code, "needs a terminal" in answer.err) == (64, True)
+def test_a_config_there_is_edited_here(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text comes as it is, wrong or right, and goes back until the node has nothing against it but itself."""
+    there = nodes.add("one")
+    there.write_config(encrypted().replace("luks2", "luks9"))
+    seen, script = Path("seen"), Path("editor.py").absolute()
+    script.write_text(
+        "import pathlib, sys\n"
+        "file = pathlib.Path(sys.argv[1])\n"
+        f"seen = pathlib.Path({str(seen.absolute())!r})\n"
+        "text = file.read_text()\n"
+        "count = seen.read_text().count('=====') if seen.exists() else 0\n"
+        "seen.open('a').write(text + '=====')\n"
+        "wrong = text.replace('slot: 0', 'slot: 99')\n"
+        "right = text.replace('slot: 99', 'slot: 0').replace('luks9', 'luks2')\n"
+        "file.write_text([wrong, right, text][count])\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setenv("EDITOR", f"{sys.executable} {script}")
+    monkeypatch.delenv("TALOS_EDITOR", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(Path.cwd()))
+    answer = nodes.run("one", "edit", "machineconfig", "--mode=no-reboot")
+    first, second, third, _ = seen.read_text(encoding="utf-8").split("=====")
+    assert first.endswith(encrypted().replace("luks2", "luks9"))
+    assert "# luksctl:   line 14: VolumeConfig/STATE.encryption.provider: unknown provider 'luks9'" in second
+    assert third.endswith(encrypted())
+    assert "# luksctl: It was not taken:" in third
+    # The node has no STATE that could store it, which is no fault of the text.
+    assert answer.code not in {0, 1, 2, 14, 64}
+    assert "the edited text is kept in" in answer.err
+
+
+def test_an_edit_that_changes_nothing_reaches_nobody(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved as it was, nothing is sent back; a node without a config has nothing to edit."""
+    nodes.add("one").write_config(encrypted())
+    nodes.add("two")
+    monkeypatch.setenv("EDITOR", "true")
+    monkeypatch.delenv("TALOS_EDITOR", raising=False)
+    answer = nodes.run("one,two", "edit", "mc", "--json")
+    one, two = answer.json["nodes"]
+    assert (answer.code, one["exitCode"], two["exitCode"]) == (12, 0, 12)
+    assert one["answer"] == {"changed": False}
 
 
 def test_the_page_has_the_order_of_codes() -> None:

@@ -14,7 +14,7 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import kms_accesses, recoveries, resets, restores, tpm_sealings
+from tests.faults import kms_accesses, modes, recoveries, resets, restores, tpm_sealings
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -142,6 +142,13 @@ OPERATIONS: Final = {
     "reset": Operation(resets.formatted, resets.state, resets.next_boot),
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
+    "apply-config, staged": Operation(modes.with_old, modes.staged, modes.next_boot),
+    "a boot that follows a staged config": Operation(modes.with_staged, modes.by_a_boot, modes.next_boot_by_new),
+    "apply-config, on trial": Operation(modes.with_old, modes.tried, modes.next_boot_by_old),
+    "a trial taken back": Operation(modes.with_trial, modes.taken_back, modes.next_boot_by_old),
+    "a trial confirmed": Operation(modes.with_trial, modes.confirmed, modes.next_boot),
+    "apply-config, at once": Operation(modes.with_old, modes.at_once, modes.next_boot),
+    "apply-config, over a staged one": Operation(modes.with_staged, modes.over_staged, modes.next_boot_of_two),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),

@@ -40,14 +40,14 @@ def encryption(wanted: MachineConfig) -> VolumeEncryption:
 class Running:
     """The node in `directory` just after a reboot: STATE is not open yet, so nothing is mounted."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, system: type[MadeUpSystem] = MadeUpSystem) -> None:
         shutil.rmtree(directory / "run", ignore_errors=True)
         self.images = Images(directory)
         self.mounted = directory / MOUNTED
         meta = Volume(ByImage(str(self.images.meta)))
         state = Volume(ByImage(str(self.images.state)), str(self.mounted))
         self.images.settings = Settings(((META, meta), (STATE, state)), Timeouts(device_s=0, hook_s=0, lock_s=0))
-        self.system = MadeUpSystem(memory=_CHEAP_MEMORY_KIB)
+        self.system = system(memory=_CHEAP_MEMORY_KIB)
         run, none = str(directory / "run"), str(directory / "none")
         self.paths = Paths(
             run_dir=run,
