@@ -1,4 +1,4 @@
-"""A running node takes configs on trial, keeps one, loses one to a power cut, reboots for another, and has an editor."""
+"""A running node takes configs on trial, keeps one, loses one to a power cut, reboots for another, has an editor."""
 
 from __future__ import annotations
 

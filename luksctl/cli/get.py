@@ -26,6 +26,7 @@ _NAMES: Final = {
     "meta": ("metakeys", "metakey"),
 }
 _FORMS: Final = ("table", "yaml", "json")
+_JSONPATH: Final = "jsonpath="
 
 
 @frozen
@@ -57,13 +58,15 @@ def configure(parser: Parser) -> None:
     parser.add_argument(
         "ids", metavar="ID", nargs="*", help=f"volumes; of machineconfig {ACTIVE} (what rules) or {PERSISTENT}"
     )
-    parser.add_argument("-o", "--output", choices=_FORMS, help="table, yaml or json; a config is else its text")
+    parser.add_argument(
+        "-o", "--output", metavar="FORM", help="table, yaml, json or jsonpath=TEMPLATE; a config is else its text"
+    )
     parser.add_flag("show-secrets", text="of machineconfig: show passphrases as well")
 
 
 def run(arguments: Namespace, context: Context) -> int:
     """Show it; reads only."""
-    form: str | None = arguments.output
+    form = _form(arguments.output)
     if form == "json":
         context.console.json = True
     match _name(arguments.what):
@@ -73,6 +76,13 @@ def run(arguments: Namespace, context: Context) -> int:
             return _show(_VOLUMES, _volumes(arguments.ids, context), form, context)
         case _:
             return _show(_TAGS, _tags(arguments.ids, context), form, context)
+
+
+def _form(text: str | None) -> str | None:
+    """Return `text` where it is a form of output; UsageError otherwise."""
+    if text is None or text in _FORMS or text.startswith(_JSONPATH):
+        return text
+    raise UsageError(f"unknown form {text!r}", hint=f"one of {', '.join(_FORMS)}, {_JSONPATH}TEMPLATE")
 
 
 def _name(word: str) -> str:
@@ -139,6 +149,11 @@ def _show(kind: _Kind, found: list[_Resource], form: str | None, context: Contex
     console, node = context.console, os.uname().nodename
     if console.json:
         console.document({"resources": [_document(kind, resource, node) for resource in found]})
+    elif form is not None and form.startswith(_JSONPATH):
+        from luksctl.cli.jsonpath import read_template  # noqa: PLC0415  # as yaml_of
+
+        template = read_template(form.removeprefix(_JSONPATH))
+        console.raw("".join(f"{template(_document(kind, each, node))}\n" for each in found).encode())
     elif form == "yaml":
         from luksctl.config.unfolding import yaml_of  # noqa: PLC0415  # only for those who ask
 

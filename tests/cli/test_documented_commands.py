@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from luksctl.cli.verbs import verb_of
-from tests.cli.desk import Desk, encrypted
+from tests.cli.desk import Answer, Desk, encrypted
+from tests.cli.running_node import RunningNode, running_node
+from tests.cli.stand_in import stand_in
 from tests.config.patches import values
 
 # What a reader of the documentation has beside them.
@@ -76,11 +78,120 @@ def test_inline_and_file_in_one_line(desk: Desk, here: Path) -> None:
     assert values((here / "done.yaml").read_text(encoding="utf-8"))[0]["machine"]["network"] == {"hostname": "worker1"}
 
 
+# ---- on nodes -------------------------------------------------------------------------------------------------------
+
+ONE_DOCUMENT = """\
+machine:
+  type: worker
+  kubelet: {image: "ghcr.io/siderolabs/kubelet:v1.29.0"}
+  systemDiskEncryption:
+    state: {provider: luks2, keys: [{slot: 0, static: {passphrase: correct horse}}]}
+    ephemeral: {provider: luks2, keys: [{slot: 0, static: {passphrase: correct horse}}]}
+cluster:
+  apiServer: {image: "registry.k8s.io/kube-apiserver:v1.29.0"}
+"""
+KUBELET = """'[{"op": "replace", "path": "/machine/kubelet/image", "value": "ghcr.io/siderolabs/kubelet:v1.30.0"}]'"""
+APISERVER = (
+    """'[{"op": "replace", "path": "/cluster/apiServer/image", "value": "registry.k8s.io/kube-apiserver:v1.30.0"}]'"""
+)
+
+
+class Fleet:
+    """Nodes that are all the same one, reached by a stand-in for ssh; `run` takes a line of the documentation."""
+
+    def __init__(self, node: RunningNode, lines: list[tuple[str, str]]) -> None:
+        self.node = node
+        self.lines = lines
+
+    def run(self, line: str, addresses: str = "10.5.0.2") -> Answer:
+        """Run it; what a reader fills in is filled in, and nothing else is changed."""
+        filled = (
+            line.replace("<IP1>,<IP2>,...", addresses).replace("<IP>", addresses).replace("-n IP ", f"-n {addresses} ")
+        )
+        command, *words = shlex.split(filled.replace("talosctl", "luksctl"))
+        assert command == "luksctl"
+        return self.node.run(*words)
+
+
+@pytest.fixture
+def fleet(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    """Return nodes with a config of one document, and files with patches and another config beside the reader."""
+    running = running_node(tmp_path, capsys, monkeypatch)
+    (running.bench.state / "config.yaml").write_text(ONE_DOCUMENT, encoding="utf-8")
+    (here / "config.yaml").write_text(ONE_DOCUMENT.replace("kubelet:v1.29", "kubelet:v1.31"), encoding="utf-8")
+    for name, words in (("kubelet-patch.json", KUBELET), ("manifest-patch.json", APISERVER)):
+        (here / name).write_text(words.strip("'"), encoding="utf-8")
+    yaml = "- op: replace\n  path: /machine/kubelet/image\n  value: ghcr.io/siderolabs/kubelet:v1.30.0\n"
+    (here / "kubelet-patch.yaml").write_text(f"# kubelet-patch.yaml\n{yaml}", encoding="utf-8")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(here))
+    monkeypatch.delenv("TALOS_EDITOR", raising=False)
+    monkeypatch.setenv("EDITOR", "sed -i s/kubelet:v1.29/kubelet:v1.32/")
+    return Fleet(running, stand_in(monkeypatch))
+
+
+@pytest.mark.parametrize(
+    ("line", "became"),
+    [
+        ("talosctl -n <IP> apply-config -f config.yaml", "kubelet:v1.31"),
+        ("talosctl -n <IP> apply machineconfig -f config.yaml", "kubelet:v1.31"),
+        ("talosctl -n IP apply machineconfig -f config.yaml --mode=no-reboot", "kubelet:v1.31"),
+        ("talosctl -n <IP> edit machineconfig", "kubelet:v1.32"),
+        ("talosctl -n <IP1>,<IP2>,... edit machineconfig", "kubelet:v1.32"),
+        ("talosctl -n <IP> edit machineconfig --mode=no-reboot", "kubelet:v1.32"),
+        (f"talosctl -n <IP> patch machineconfig -p {KUBELET}", "kubelet:v1.30"),
+        (f"talosctl -n <IP> patch machineconfig --mode=no-reboot -p {APISERVER}", "kube-apiserver:v1.30"),
+        ("talosctl -n <IP> patch machineconfig -p @kubelet-patch.json -p @manifest-patch.json", "kube-apiserver:v1.30"),
+        ("talosctl -n <IP> patch machineconfig -p @kubelet-patch.yaml", "kubelet:v1.30"),
+        ("talosctl apply-config --nodes <IP> --file config.yaml", "kubelet:v1.31"),
+    ],
+)
+def test_the_chapter_on_editing_does_what_it_says(fleet: Fleet, line: str, became: str) -> None:
+    """Each line changes the config of the node without a reboot, as the chapter promises of these fields."""
+    answer = fleet.run(line)
+    assert (answer.code, answer.err) == (0, answer.err)
+    assert became in fleet.node.stored
+    assert fleet.node.bench.system.reboots == 0
+    assert {host for host, _ in fleet.lines} == {"10.5.0.2"}
+    assert "passphrase" not in "".join(sent for _, sent in fleet.lines)
+
+
+def test_a_patch_goes_to_several_nodes(fleet: Fleet) -> None:
+    """Both are asked; here they are one, so the second finds it patched."""
+    line = f"talosctl -n <IP1>,<IP2>,... patch machineconfig -p {KUBELET}"
+    answer = fleet.run(line, "10.5.0.2,10.5.0.3")
+    assert answer.code == 0
+    assert sorted(host for host, _ in fleet.lines) == ["10.5.0.2", "10.5.0.3"]
+    assert "nothing was changed" in answer.out
+
+
+def test_the_config_is_got_and_goes_back(fleet: Fleet, here: Path) -> None:
+    """What `yq eval .spec` takes out of the resource is the config; with its secrets it can be applied."""
+    assert "image" in values(fleet.run("talosctl -n <IP> get machineconfig -o yaml").out)[0]["spec"]
+    whole = fleet.run("talosctl -n <IP> get machineconfig -o yaml --show-secrets")
+    (here / "machs.yaml").write_text(values(whole.out)[0]["spec"], encoding="utf-8")
+    assert fleet.run("talosctl -n <IP> apply-config -f machs.yaml").code == 0
+    assert fleet.node.stored == ONE_DOCUMENT
+
+
+def test_the_modes_of_the_chapter(fleet: Fleet) -> None:
+    """Staged waits and is not seen by the next edit, which says so; a reboot is asked for; the installer is no more."""
+    assert fleet.run("talosctl -n <IP> apply-config -f config.yaml --mode=staged").code == 0
+    assert fleet.node.stored == ONE_DOCUMENT
+    assert fleet.run("talosctl -n <IP> edit machineconfig --mode=staged").code == 0
+    assert (
+        "a config that was staged for the next boot was dropped"
+        in fleet.run("talosctl -n <IP> apply-config -f config.yaml --mode=reboot").out
+    )
+    assert fleet.node.bench.system.reboots == 1
+    assert fleet.run("talosctl -n IP apply machineconfig --mode=interactive").code == 64
+
+
 @pytest.mark.parametrize(
     "line",
     [
         "talosctl apply-config -f config.yaml --config-patch @patch.yaml",
         "talosctl apply-config --file config.yaml -p @patch.yaml --insecure",
+        "talosctl apply-config -i -f config.yaml",
         "talosctl apply -f config.yaml",
         "talosctl patch mc --patch @file.patch",
         "talosctl patch machineconfig -p @patch.yaml --mode=no-reboot",

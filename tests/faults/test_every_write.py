@@ -27,6 +27,6 @@ def test_the_next_boot_ends_well_after_a_cut_at_any_write(name: str, recorder: P
     directory = tmp_path / "node"
     directory.mkdir()
     trial = Trial(recorder, directory, name, os.environ.get("SEED", "0"))
-    assert len(trial.cuts) > 20
+    assert len(trial.cuts) >= 5, "a config that is only staged is one file"
     for cut in sampled(trial.cuts, max(1, len(trial.cuts) // TRIED), salt=name):
         trial.boot_after(cut)
