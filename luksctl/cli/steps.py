@@ -5,7 +5,23 @@ from __future__ import annotations
 from luksctl.hints import Final, assert_never
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
 from luksctl.model.destroys import Destroys
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
+from luksctl.model.erase_step import (
+    AnnounceInPlace,
+    AnnounceReset,
+    BuildHeader,
+    CheckInPlace,
+    ConcludePlacement,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    InPlaceStep,
+    MakeRoom,
+    MoveHead,
+    Overwrite,
+    PlaceHeader,
+    RestoreHead,
+)
 from luksctl.model.intent import FormatPhase
 from luksctl.model.step import (
     AddKeyslot,
@@ -62,6 +78,8 @@ def _place(slot: int, serves: int | None) -> str:
 
 def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentence per step, nothing else
     """Return what the step does, in words."""
+    if isinstance(step, InPlaceStep):
+        return _in_place(step)
     match step:
         case RepairMeta():
             return "rewrite the bad or older copy of META from the valid one"
@@ -116,6 +134,27 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
             return _of_reset(step)
         case _:
             assert_never(step)
+
+
+def _in_place(step: InPlaceStep) -> str:  # noqa: PLR0911  # one sentence per step
+    match step:
+        case CheckInPlace(_, device, _):
+            return f"see that the filesystem of {device.path} is sound and leaves room for a header"
+        case BuildHeader():
+            return "make the header in memory"
+        case AnnounceInPlace(_, intent):
+            return f"announce in META that it is encrypted in place: attempt {intent.attempt}"
+        case MakeRoom(_, device, _):
+            return f"shrink the filesystem of {device.path}, if it reaches too far"
+        case MoveHead(_, device, _, _, _):
+            return f"copy the head of {device.path} to its end, compare both, and note it in META"
+        case PlaceHeader(_, device, _, _):
+            return f"write the header over the head of {device.path}: key areas, then one copy, then the other"
+        case RestoreHead(_, device, _):
+            return f"take the head of {device.path} back from its end"
+        case ConcludePlacement():
+            return "hand the volume over to re-encryption, in META"
+    assert_never(step)
 
 
 def _of_reset(step: AnnounceReset | EraseHeader | EraseEnds | Overwrite | Discard | ConcludeReset) -> str:

@@ -64,7 +64,7 @@ def restore_header(path: str, size_bytes: int, pread: Pread, content: bytes, see
         present = None if seen.best is None else copy_header(pread, size_bytes)
         restoration = plan_restoration(backup, present, pread)
         _expect_loadable(restoration, backup, path)
-        write_restoration(restoration, write_fully(fd, path), lambda: _sync(fd, path))
+        write_restoration(restoration, write_fully(fd, path), lambda: sync(fd, path))
         _expect_restored(backup, copy_header(pread, size_bytes), restoration.seqid)
 
 
@@ -110,7 +110,12 @@ def write_restoration(restoration: Restoration, pwrite: Pwrite, sync: Callable[[
     saved one as soon as one copy of it is. Later: the saved one, and perhaps remains of removed keyslots, which the
     next restore overwrites. Without a valid header before: none until the first copy is whole; restore again.
     """
-    for stage in restoration.stages:
+    write_stages(restoration.stages, pwrite, sync)
+
+
+def write_stages(stages: tuple[Stage, ...], pwrite: Pwrite, sync: Callable[[], None]) -> None:
+    """Write the stages, each synced before the next. Cut: those before, and some of the writes of one."""
+    for stage in stages:
         for offset, data in stage.writes:
             pwrite(offset, data)
         sync()
@@ -149,7 +154,8 @@ def write_fully(fd: int, path: str) -> Pwrite:
     return pwrite
 
 
-def _sync(fd: int, path: str) -> None:
+def sync(fd: int, path: str) -> None:
+    """Return when what was written is on the medium; DeviceError where it cannot be."""
     try:
         os.fsync(fd)
     except OSError as error:

@@ -148,6 +148,22 @@ class LuksHeaders:
         with _named(device):
             restore_header(device.path, device.size_bytes, self._pread(device), content, seen)
 
+    def begin_encryption(
+        self, device: probe.Device, scratch: probe.Device, cipher: str, key: Secret, slot: int
+    ) -> probe.Range:
+        """Begin to encrypt `device` in place by the header in `scratch`; in_place.py says what a cut leaves."""
+        from luksctl.cryptsetup.in_place import begin_encryption  # noqa: PLC0415  # as format
+
+        with _named(device):
+            return begin_encryption(scratch.path, device.path, cipher, key, slot, self._bounds)
+
+    def place_header(self, device: probe.Device, scratch: probe.Device, uuid: str) -> None:
+        """Write the header in `scratch` over the head of `device`; see in_place.py, also for what a cut leaves."""
+        from luksctl.cryptsetup.in_place import place_header  # noqa: PLC0415  # as format
+
+        with _named(device):
+            place_header(scratch.path, device.path, self._pread(device), uuid)
+
     @contextmanager
     def _open(self, device: probe.Device) -> Iterator[Device]:
         with _named(device), Device.open(device.path, bounds=self._bounds) as luks:

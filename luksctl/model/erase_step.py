@@ -7,8 +7,9 @@ them, so a copy of the header that is left when the power goes is only what the 
 from __future__ import annotations
 
 from luksctl.hints import ClassVar
+from luksctl.model.config import VolumeEncryption
 from luksctl.model.destroys import Destroys
-from luksctl.model.intent import ResetIntent
+from luksctl.model.intent import InPlaceIntent, ResetIntent
 from luksctl.model.probe import Device, Range
 from luksctl.value import frozen
 
@@ -85,3 +86,113 @@ class ConcludeReset:
     volume: str
     device: Device
     destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+# ---- encryption in place: ---------------------------------------------------------------------------------------
+#
+# Before the header is placed, the filesystem is whole: at its own place, or, once its head is overwritten, with the
+# head at the end of the device, where META says that it is. So whatever is cut is done again from the beginning.
+
+
+@frozen
+class CheckInPlace:
+    """See that nobody uses the device, that its filesystem is sound, and that there will be room for a header.
+
+    Writes nothing. A filesystem whose shrinking was `cut` is mended before it is judged.
+    """
+
+    volume: str
+    device: Device
+    cut: bool
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class BuildHeader:
+    """Make the header to come, without keyslots, in a file in memory: `scratch`. Cut: it is gone with the memory."""
+
+    volume: str
+    scratch: Device
+    header_uuid: str
+    encryption: VolumeEncryption
+    talos_readable: bool
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class AnnounceInPlace:
+    """Announce the encryption in place in META, in which attempt. Cut: the old intent or the new one."""
+
+    volume: str
+    intent: InPlaceIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class MakeRoom:
+    """Mend what the filesystem's own journal mends, and shrink it where it reaches into the room for the header.
+
+    Shrinking is announced first. Cut: the filesystem as it was, or half shrunk: the next run mends that, and goes on.
+    """
+
+    volume: str
+    device: Device
+    intent: InPlaceIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class MoveHead:
+    """Begin the re-encryption in `scratch`: libcryptsetup copies the head of the device behind the filesystem.
+
+    Both are compared on the medium; then META says where the copy is. Cut: the filesystem is whole where it was.
+    """
+
+    volume: str
+    device: Device
+    scratch: Device
+    encryption: VolumeEncryption
+    intent: InPlaceIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class PlaceHeader:
+    """Write the header over the head of the device: key areas, then the second copy, then the first, each synced.
+
+    Cut: no copy is whole, and the next run takes the head back; or one is, and the next run goes on with it.
+    """
+
+    volume: str
+    device: Device
+    scratch: Device
+    header_uuid: str
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class RestoreHead:
+    """Copy the head back from the end of the device, if what is there is what META says. Then META says so.
+
+    Cut: done again by the next run.
+    """
+
+    volume: str
+    device: Device
+    intent: InPlaceIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class ConcludePlacement:
+    """Hand the volume over to re-encryption: one META write. Cut: done again by the next run."""
+
+    volume: str
+    device: Device
+    header_uuid: str
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+InPlaceStep = (
+    CheckInPlace | BuildHeader | AnnounceInPlace | MakeRoom | MoveHead | PlaceHeader | RestoreHead | ConcludePlacement
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from luksctl.hints import Final
+from luksctl.model.probe import Range
 from luksctl.value import frozen
 
 MAX_ATTEMPTS: Final = 3
@@ -61,4 +62,31 @@ class ResetIntent:
     last_error: str = ""
 
 
-Intent = FormatIntent | ResetIntent
+class InPlacePhase(StrEnum):
+    """How far the encryption in place of a plain volume came: what a reader finds at its head."""
+
+    PREPARING = "preparing"  # the filesystem, whole
+    SHRINKING = "shrinking"  # the filesystem, perhaps cut short in the middle of being shrunk: checked before all else
+    PLACING = "placing"  # the filesystem or parts of a header; the same head, whole, at the end of the device
+
+
+@frozen
+class InPlaceIntent:
+    """We are encrypting what is on `volume` in place: from before its first byte changes until its header is placed.
+
+    `header_uuid` is that of the header to come. `moved` says where the copy of the head is, in PLACING, or will be, in
+    SHRINKING: it ends with the device. `head_sha256` is what the head is, in PLACING. `attempt` counts the runs that
+    began; as for a format, MAX_ATTEMPTS of them may fail.
+    """
+
+    volume: str
+    partition: str
+    header_uuid: str
+    attempt: int = 0
+    phase: InPlacePhase = InPlacePhase.PREPARING
+    moved: Range | None = None
+    head_sha256: str = ""
+    last_error: str = ""
+
+
+Intent = FormatIntent | ResetIntent | InPlaceIntent

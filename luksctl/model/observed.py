@@ -1,4 +1,4 @@
-"""What is on a device, as one of nine answers; `plan` must treat each of them.
+"""What is on a device, as one of ten answers; `plan` must treat each of them.
 
 Missing     no device answers to the volume
 Ambiguous   several do; refused until settings name one
@@ -6,6 +6,7 @@ Blank       nothing at all: the only state that is formatted without being named
 Filesystem  a plain filesystem that libblkid knows
 Unfinished  our own first format was interrupted: the intent names this partition and header, and nothing else is there
 Erasing     META announces a reset of this device that has not ended; whatever is left on it counts for nothing
+Encrypting  META announces that its plain filesystem is encrypted in place, and that the header is not placed yet
 Luks2       a LUKS2 volume with at least one valid header copy
 Foreign     something else (LUKS1, other data, a pattern nobody knows)
 Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
@@ -14,7 +15,7 @@ Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
 from __future__ import annotations
 
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent, ResetIntent
+from luksctl.model.intent import FormatIntent, InPlaceIntent, ResetIntent
 from luksctl.model.probe import Device, Signature
 from luksctl.value import frozen
 
@@ -87,6 +88,25 @@ class Erasing:
 
 
 @frozen
+class Encrypting:
+    """Our announced encryption in place, before its header counts: the filesystem is never mounted as it is.
+
+    `copies` hold the header as far as it is placed. `holder` is who uses the device.
+    """
+
+    device: Device
+    intent: InPlaceIntent
+    copies: HeaderCopies
+    holder: str | None = None
+
+    @property
+    def placed(self) -> LuksHeader | None:
+        """Return the announced header where one copy of it is whole: the last thing that is written."""
+        header = self.copies.best
+        return header if header is not None and header.uuid == self.intent.header_uuid else None
+
+
+@frozen
 class Luks2:
     """A LUKS2 volume; `mapping` is set when it is open under our name with this device below."""
 
@@ -118,4 +138,4 @@ class Damaged:
     reason: str
 
 
-Observed = Missing | Ambiguous | Blank | FilesystemFound | Unfinished | Erasing | Luks2 | Foreign | Damaged
+Observed = Missing | Ambiguous | Blank | FilesystemFound | Unfinished | Erasing | Encrypting | Luks2 | Foreign | Damaged

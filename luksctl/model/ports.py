@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from luksctl.hints import Protocol
+from luksctl.errors import Refused
+from luksctl.hints import TYPE_CHECKING, Protocol
 from luksctl.model.config import ConfiguredKey, EncryptionPolicy, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
 from luksctl.model.header import HeaderCopies
 from luksctl.model.meta import KeptAccess, MetaFacts, NodeRecord
@@ -17,6 +18,9 @@ from luksctl.model.probe import Device, Hardware, Range, Signature
 from luksctl.model.sealing import Sealing, Vouching
 from luksctl.secret import Secret
 from luksctl.value import frozen
+
+if TYPE_CHECKING:
+    from luksctl.model.in_place import InPlaceDisks
 
 
 @frozen
@@ -114,6 +118,18 @@ class Headers(Protocol):
     def repair(self, device: Device) -> None:
         """Make both copies equal to the valid, newer one, sync, and check that they are."""
 
+    def begin_encryption(self, device: Device, scratch: Device, cipher: str, key: Secret, slot: int) -> Range:
+        """Begin to encrypt `device` in place by the header in `scratch`, which `key` opens by `slot`.
+
+        The head is copied behind the data, and synced; return where to. Cut: it is where it was, too.
+        """
+
+    def place_header(self, device: Device, scratch: Device, uuid: str) -> None:
+        """Write the header `uuid` in `scratch` over the head of `device`, sync, read it back.
+
+        Cut: no copy of it is whole, or it is all there but for the other copy.
+        """
+
 
 class Disks(Protocol):
     """Devices and what is on them; reads go to the medium, not the page cache."""
@@ -198,6 +214,10 @@ class MetaStore(Protocol):
         """Write what the KMS of STATE is reached by, or delete it."""
 
 
+def _nothing_in_place() -> InPlaceDisks:
+    raise Refused("nothing is encrypted in place here")
+
+
 @frozen
 class Ports:
     """The world as reconcile sees it. `vouching` says of a key and its token what another one would be worth.
@@ -206,6 +226,7 @@ class Ports:
     is not as the config wants it, or None (TokenInvalid where it is none). All go by the policy of the config that
     rules, and in what `under` returns by another one. `remember` is told which lost keys of a volume a run is about to
     replace, before its first step; it raises DeviceError where that cannot be kept, and then nothing is replaced.
+    `in_place` is asked for only where something is encrypted or decrypted in place; `scratch_dir` is in memory.
     """
 
     disks: Disks
@@ -216,6 +237,8 @@ class Ports:
     deviation: Callable[[ConfiguredKey, str | None], str | None] = lambda _key, _token: None
     remember: Callable[[str, tuple[Sealing, ...]], None] = lambda _volume, _sealing: None
     by_policy: Callable[[Ports, EncryptionPolicy], Ports] = lambda ports, _policy: ports
+    in_place: Callable[[], InPlaceDisks] = _nothing_in_place
+    scratch_dir: str = "/run/luksctl"
 
     def under(self, policy: EncryptionPolicy) -> Ports:
         """Return the same world with keys made and recovered by `policy`."""

@@ -8,14 +8,31 @@ from collections.abc import Callable
 from luksctl.hints import assert_never
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
+from luksctl.model.erase_step import (
+    AnnounceInPlace,
+    AnnounceReset,
+    BuildHeader,
+    CheckInPlace,
+    ConcludePlacement,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    MakeRoom,
+    MoveHead,
+    Overwrite,
+    PlaceHeader,
+    RestoreHead,
+)
 from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment, Token
-from luksctl.model.intent import FormatIntent, ResetIntent
+from luksctl.model.in_place import SHIFT_BYTES
+from luksctl.model.intent import FormatIntent, InPlaceIntent, InPlacePhase, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Foreign,
@@ -25,7 +42,7 @@ from luksctl.model.observed import (
     Observed,
     Unfinished,
 )
-from luksctl.model.probe import Device, Signature
+from luksctl.model.probe import Device, Range, Signature
 from luksctl.model.step import (
     AddKeyslot,
     AnnounceKeyslot,
@@ -69,6 +86,10 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
     match step:
         case MakeKey() | WriteToken() | ProveKey() | TakeKey() | ProveAnyKey():
             return world
+        case AddKeyslot() | RecordKeyslots() if isinstance(world.observed, Encrypting | FilesystemFound):
+            return world  # into the header in memory
+        case CheckInPlace() | BuildHeader():
+            return world
         case AnnounceKeyslot(_, _, slot, serves, token):
             return _with_header(world, _noting(_header(world), token, lambda books: books.with_underway(slot, serves)))
         case RecordKeyslots(_, _, keys, token, recovery):
@@ -84,6 +105,8 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
         case RemoveKeyslot(_, _, slot):
             kept = tuple(keyslot for keyslot in _header(world).keyslots if keyslot.number != slot)
             return _with_header(world, replace(_header(world), keyslots=kept))
+        case AnnounceInPlace() | MakeRoom() | MoveHead() | PlaceHeader() | RestoreHead() | ConcludePlacement():
+            return _encrypting(world, step)
         case RepairMeta():
             return replace(world, meta=replace(world.meta, state=MetaState.OK, problem=None))
         case WriteIntent(_, intent):
@@ -136,6 +159,63 @@ def _resetting(
     assert_never(step)
 
 
+def _encrypting(
+    world: World, step: AnnounceInPlace | MakeRoom | MoveHead | PlaceHeader | RestoreHead | ConcludePlacement
+) -> World:
+    match step:
+        case AnnounceInPlace(_, intent):
+            return _announce_in_place(world, intent)
+        case MakeRoom():
+            return replace(world, observed=_in_place(world, InPlacePhase.PREPARING))
+        case MoveHead(_, device, _, _, intent):
+            _in_place(world, InPlacePhase.PREPARING)
+            moved = Range(device.size_bytes - SHIFT_BYTES, SHIFT_BYTES)
+            return _announce_in_place(
+                world, replace(intent, phase=InPlacePhase.PLACING, moved=moved, head_sha256="00" * 32)
+            )
+        case PlaceHeader(_, _, _, uuid):
+            header = replace(
+                _empty_header(uuid, VolumeEncryption(())), requirements=("online-reencrypt-v2",), subsystem=""
+            )
+            return replace(
+                world, observed=replace(_in_place(world, InPlacePhase.PLACING), copies=_equal_copies(header))
+            )
+        case RestoreHead(_, _, intent):
+            _in_place(world, InPlacePhase.PLACING)
+            back = replace(intent, phase=InPlacePhase.PREPARING, moved=None, head_sha256="")
+            return _announce_in_place(world, back)
+        case ConcludePlacement(volume, device):
+            placed = _in_place(world, InPlacePhase.PLACING)
+            if placed.placed is None:
+                raise ValueError("no header is placed")
+            record = world.meta.record.with_finished(volume, device.identity, encrypted=True)
+            meta = _written(replace(world.meta, record=record))
+            return World(Luks2(device, placed.copies, placed.placed), meta)
+    assert_never(step)
+
+
+def _announce_in_place(world: World, intent: InPlaceIntent) -> World:
+    """Hold a plain filesystem for one that is being encrypted from the announcement on."""
+    meta = _written(replace(world.meta, record=world.meta.record.with_intent(intent)))
+    match world.observed:
+        case FilesystemFound(device):
+            return World(Encrypting(device, intent, HeaderCopies(Copies.NONE)), meta)
+        case Encrypting() as observed:
+            return World(replace(observed, intent=intent), meta)
+        case _:
+            raise ValueError(f"announcing an encryption in place of {type(world.observed).__name__}")
+
+
+def _in_place(world: World, phase: InPlacePhase) -> Encrypting:
+    observed = world.observed
+    if not isinstance(observed, Encrypting) or observed.holder is not None:
+        raise ValueError(f"encrypting {type(observed).__name__} in place, or below what is in use")
+    expected = observed.intent.phase is InPlacePhase.PLACING
+    if expected is not (phase is InPlacePhase.PLACING):
+        raise ValueError(f"its encryption in place is in the phase {observed.intent.phase}")
+    return observed
+
+
 def reboot(world: World) -> World:
     """Return the world after the power went: what is on disk stays, mappings are gone."""
     observed = world.observed
@@ -180,6 +260,8 @@ def _announced_reset(observed: Observed, intent: ResetIntent) -> Erasing:
             return Erasing(device, intent, copies, mapping)
         case Unfinished(device, _, header, mapping):
             return Erasing(device, intent, _equal_copies(header) if header else HeaderCopies(Copies.NONE), mapping)
+        case Encrypting(device, _, copies):
+            return Erasing(device, intent, copies)
         case Damaged(device):
             return Erasing(device, intent, HeaderCopies(Copies.DAMAGED))
         case Blank(device) | FilesystemFound(device) | Foreign(device):

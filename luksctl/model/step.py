@@ -8,7 +8,22 @@ from __future__ import annotations
 from luksctl.hints import ClassVar
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
 from luksctl.model.destroys import Destroys
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
+from luksctl.model.erase_step import (
+    AnnounceInPlace,
+    AnnounceReset,
+    BuildHeader,
+    CheckInPlace,
+    ConcludePlacement,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    MakeRoom,
+    MoveHead,
+    Overwrite,
+    PlaceHeader,
+    RestoreHead,
+)
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device
 from luksctl.value import frozen
@@ -349,6 +364,14 @@ Step = (
     | Overwrite
     | Discard
     | ConcludeReset
+    | CheckInPlace
+    | BuildHeader
+    | AnnounceInPlace
+    | MakeRoom
+    | MoveHead
+    | PlaceHeader
+    | RestoreHead
+    | ConcludePlacement
 )
 
 

@@ -19,9 +19,19 @@ from luksctl.errors import (
 )
 from luksctl.hints import TYPE_CHECKING, assert_never
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
+from luksctl.model.erase_step import (
+    AnnounceInPlace,
+    AnnounceReset,
+    ConcludePlacement,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    InPlaceStep,
+    Overwrite,
+)
 from luksctl.model.header import UNFINISHED_MARK, LuksHeader
-from luksctl.model.intent import FormatIntent, Intent
+from luksctl.model.intent import FormatIntent, InPlaceIntent, Intent
 from luksctl.model.meta import NodeRecord
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Activation, HeaderFormat, MadeKey, Ports
@@ -61,6 +71,7 @@ from luksctl.secret import Secret
 from luksctl.value import replace
 
 if TYPE_CHECKING:
+    from luksctl.reconcile.in_place_steps import InPlaceSteps
     from luksctl.reconcile.keyslot_steps import KeyslotSteps
 
 
@@ -96,6 +107,7 @@ class Run:
         # While META is to follow and did not yet, the keys that it names may be the last ones to open STATE.
         self._meta_behind = False
         self._keyslots: KeyslotSteps | None = None
+        self._in_place: InPlaceSteps | None = None
         # Asked between two stretches of what may take hours; once it says no, the step ends as Busy.
         self.keep_going: Callable[[], bool] = lambda: True
 
@@ -141,6 +153,8 @@ class Run:
     def take(self, step: Step) -> Done:  # noqa: C901, PLR0911, PLR0912  # one case per step, nothing else
         """Take one step."""
         ports = self._ports
+        if isinstance(step, InPlaceStep):
+            return self._take_in_place(step)
         match step:
             case RepairMeta():
                 ports.meta.repair()
@@ -196,6 +210,18 @@ class Run:
             case _:
                 assert_never(step)
         return Done(step)
+
+    def _take_in_place(self, step: InPlaceStep) -> Done:
+        if self._in_place is None:
+            from luksctl.reconcile.in_place_steps import InPlaceSteps  # noqa: PLC0415  # few boots encrypt in place
+
+            self._in_place = InPlaceSteps(self._ports, self._keyring)
+        done = self._in_place.take(step)
+        if isinstance(step, AnnounceInPlace):
+            self._intent = step.intent
+        elif isinstance(step, ConcludePlacement):
+            self._intent = None
+        return done
 
     # ---- keys -------------------------------------------------------------------------------------------------------
 
@@ -338,5 +364,7 @@ class Run:
 def _same_work(announced: Intent, intent: Intent) -> bool:
     """Tell whether META still announces what this run began, whatever else was noted about it since."""
     if isinstance(announced, FormatIntent) and isinstance(intent, FormatIntent):
+        return announced.header_uuid == intent.header_uuid
+    if isinstance(announced, InPlaceIntent) and isinstance(intent, InPlaceIntent):
         return announced.header_uuid == intent.header_uuid
     return type(announced) is type(intent)

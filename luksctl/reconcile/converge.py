@@ -10,9 +10,21 @@ from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, Refused
 from luksctl.hints import TYPE_CHECKING, Final
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
+from luksctl.model.erase_step import BuildHeader
 from luksctl.model.header import LuksHeader
 from luksctl.model.meta import MetaFacts
-from luksctl.model.observed import Ambiguous, Blank, Damaged, Erasing, Luks2, Missing, Observed, Unfinished
+from luksctl.model.observed import (
+    Ambiguous,
+    Blank,
+    Damaged,
+    Encrypting,
+    Erasing,
+    FilesystemFound,
+    Luks2,
+    Missing,
+    Observed,
+    Unfinished,
+)
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -28,6 +40,8 @@ if TYPE_CHECKING:
 
 # One below a mapping that is in use, one once nobody holds the volume any more, and one look that finds it blank.
 _ERASE_ROUNDS: Final = 3
+# One that takes a head back and begins anew, or goes on where a header is placed, and one look that finds it done.
+_IN_PLACE_ROUNDS: Final = 3
 
 
 @frozen
@@ -42,7 +56,7 @@ def look(desired: DesiredVolume, settings: VolumeSettings, ports: Ports, meta: M
     """Observe and plan; reads only. `meta` is what META said to who reads only, too, and looks at several volumes."""
     meta = ports.meta.load() if meta is None else meta
     observed = observe(desired.volume, settings, desired.mapped_name, meta, ports.disks)
-    return Look(observed, plan(desired, observed, meta, fresh_uuid=_random_uuid()))
+    return Look(observed, plan(desired, observed, meta, fresh_uuid=_random_uuid(), scratch_dir=ports.scratch_dir))
 
 
 @contextmanager
@@ -82,27 +96,54 @@ class Session:
         The whole disk's flock is held only where something is formatted, and then the look that decides is taken under
         it.
         """
-        found = self._look()
+        found = self.look()
         if isinstance(found.observed, Erasing):
             yield from self.erase()
-            found = self._look()
+            found = self.look()
+        if is_in_place(found):
+            yield from self.encrypt_in_place()
+            found = self.look()
         with ExitStack() as locks:
             if isinstance(found.observed, Blank | Unfinished) and found.plan.refusal is None:
                 locked = found.observed.device
                 locks.enter_context(self._ports.disks.format_lock(locked))
-                found = self._look()
+                found = self.look()
                 _expect_same_device(locked, found)
             if found.plan.refusal is not None:
                 raise found.plan.refusal
             seen = found.observed.header if isinstance(found.observed, Luks2) else None
             yield from self._run(seen).take_all(found.plan.steps)
         if found.plan.steps:
-            left = self._look().plan
+            left = self.look().plan
             if left.refusal is not None:
                 raise left.refusal
             if left.steps:
                 names = ", ".join(type(step).__name__ for step in left.steps)
                 raise NotConverged(f"still to do after applying the plan: {names}", volume=self._desired.volume)
+
+    def encrypt_in_place(self) -> Iterator[Done]:
+        """Yield every step of the encryption in place up to where re-encryption takes over; raises what stops it.
+
+        The whole disk's flock is held, and the look that decides is taken under it.
+        """
+        for _ in range(_IN_PLACE_ROUNDS):
+            found = self.look()
+            if not isinstance(found.observed, Encrypting | FilesystemFound):
+                return
+            if found.plan.refusal is not None:
+                raise found.plan.refusal
+            if not is_in_place(found):
+                return
+            with self._ports.disks.format_lock(found.observed.device):
+                seen, found = found.observed.device, self.look()
+                if found.plan.refusal is not None:
+                    raise found.plan.refusal
+                if getattr(found.observed, "device", None) != seen:
+                    raise Busy(
+                        "the volume moved while its lock was awaited", volume=found.plan.volume, hint="try again"
+                    )
+                yield from self._run(None).take_all(found.plan.steps)
+        raise NotConverged("its encryption in place does not begin", volume=self._desired.volume, hint="luksctl status")
 
     def erase(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[Done]:
         """Yield every step of the reset that META announces, if it does, until the volume is blank.
@@ -110,7 +151,7 @@ class Session:
         NeedsReboot while somebody uses it, Busy where `keep_going` stopped it on the way.
         """
         for _ in range(_ERASE_ROUNDS):
-            found = self._look()
+            found = self.look()
             if isinstance(found.observed, Missing | Ambiguous | Damaged) and found.plan.refusal is not None:
                 raise found.plan.refusal
             if not isinstance(found.observed, Erasing):
@@ -224,16 +265,24 @@ class Session:
         return plan_sync(self._desired, found.device, found.header, inspection, meta)
 
     def _luks2(self) -> Luks2:
-        observed = self._look().observed
+        observed = self.look().observed
         if not isinstance(observed, Luks2) or observed.header.reencrypting or observed.header.requirements:
             raise Refused("its keyslots cannot be looked at now", volume=self._desired.volume, hint="luksctl status")
         return observed
 
-    def _look(self) -> Look:
+    def look(self) -> Look:
+        """Observe and plan; reads only."""
         return look(self._desired, self._settings, self._ports)
 
     def _run(self, seen: LuksHeader | None) -> Run:
         return Run(self._desired.volume, self._ports, self._keyring, seen, self._desired.encryption)
+
+
+def is_in_place(found: Look) -> bool:
+    """Tell whether the volume is encrypted in place, or would be by the plan, and its header is not placed yet."""
+    if isinstance(found.observed, FilesystemFound):
+        return any(isinstance(step, BuildHeader) for step in found.plan.steps)
+    return isinstance(found.observed, Encrypting)
 
 
 def _slots_of(planned: SyncPlan) -> tuple[int, ...]:

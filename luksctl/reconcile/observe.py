@@ -1,4 +1,4 @@
-"""Find out what is on a volume's device. Reads only; every answer is one of the nine in model/observed.py."""
+"""Find out what is on a volume's device. Reads only; every answer is one of the ten in model/observed.py."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Callable
 from luksctl.errors import DeviceError
 from luksctl.model.config import VolumeSettings
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent, ResetIntent
+from luksctl.model.intent import FormatIntent, InPlaceIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Foreign,
@@ -42,6 +43,8 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
         if intent.partition != found.identity:
             return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
         return erasing(found, intent, mapped_name, disks)
+    if isinstance(intent, InPlaceIntent):
+        return _encrypting(found, intent, disks)
     return _found(found, intent, disks.mapping(mapped_name), disks)
 
 
@@ -56,6 +59,13 @@ def _found(found: Device, intent: FormatIntent | None, mapping: Mapping | None, 
     if intent is not None and intent.partition != found.identity:
         return Damaged(found, f"META announces a format of partition {intent.partition}, which is not this one")
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
+
+
+def _encrypting(found: Device, intent: InPlaceIntent, disks: Disks) -> Encrypting | Damaged:
+    if intent.partition != found.identity:
+        cause = f"META announces that partition {intent.partition} is encrypted in place, which is not this one"
+        return Damaged(found, cause)
+    return Encrypting(found, intent, disks.header_copies(found), disks.in_use(found))
 
 
 def erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Erasing:

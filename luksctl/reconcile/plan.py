@@ -29,6 +29,7 @@ from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Foreign,
@@ -78,11 +79,17 @@ class _Case:
     desired: DesiredVolume
     meta: MetaFacts
     fresh_uuid: str
+    scratch_dir: str
 
 
-def plan(desired: DesiredVolume, observed: Observed, meta: MetaFacts, *, fresh_uuid: str) -> Plan:
-    """Return the plan for one volume. `fresh_uuid` is used if a new header or plain filesystem has to be made."""
-    case = _Case(desired, meta, fresh_uuid)
+def plan(
+    desired: DesiredVolume, observed: Observed, meta: MetaFacts, *, fresh_uuid: str, scratch_dir: str = ""
+) -> Plan:
+    """Return the plan for one volume. `fresh_uuid` is used if a new header or plain filesystem has to be made.
+
+    `scratch_dir` is where a header is made in memory before it is placed.
+    """
+    case = _Case(desired, meta, fresh_uuid, scratch_dir)
     volume = desired.volume
     try:
         steps = _steps(case, observed)
@@ -123,6 +130,10 @@ def _steps(case: _Case, observed: Observed) -> tuple[Step, ...]:
             from luksctl.reconcile.plan_reset import steps_of_reset  # noqa: PLC0415
 
             return steps_of_reset(observed, case.meta)
+        case Encrypting():
+            from luksctl.reconcile.plan_in_place import steps_in_place  # noqa: PLC0415  # as Erasing
+
+            return steps_in_place(case.desired, observed, case.meta, case.scratch_dir)
         case _:
             assert_never(observed)
 
@@ -265,10 +276,7 @@ def _format_encrypted(
 def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
     desired, kind = case.desired, found.signature.type
     if desired.encryption is not None:
-        raise NotBlank(
-            f"{found.device.path} holds a plain {kind} filesystem, the config wants it encrypted; nothing was touched",
-            hint=_ERASE_HINT,
-        )
+        return _plain_to_encrypted(case, found)
     if not case.meta.readable:
         # Two bad copies are not an empty META: they may have said that this volume is encrypted.
         raise MetaError(
@@ -288,6 +296,29 @@ def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
     if desired.follow_in_meta and case.meta.has_tag9:
         return (WriteStateEncryption(STATE, None),)
     return ()
+
+
+def _plain_to_encrypted(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
+    """Encrypt what is there in place, where the config says so; a filesystem that stands in for a volume of ours never.
+
+    What was encrypted once and is plain now was put there by somebody else.
+    """
+    desired, kind = case.desired, found.signature.type
+    if not desired.policy.in_place:
+        raise NotBlank(
+            f"{found.device.path} holds a plain {kind} filesystem, the config wants it encrypted; nothing was touched",
+            hint=f"luksctl encrypt {desired.volume} --in-place keeps its data; luksctl reset destroys it",
+        )
+    expecting = _who_expects_encryption(desired, case.meta)
+    if expecting is not None:
+        raise Refused(
+            f"{found.device.path} holds a plain {kind} filesystem where {expecting} expects an encrypted volume; "
+            "nothing was touched",
+            hint="find out who replaced it; luksctl status shows what was expected",
+        )
+    from luksctl.reconcile.plan_in_place import first_steps  # noqa: PLC0415  # few boots encrypt in place
+
+    return first_steps(desired, found, case.meta, case.fresh_uuid, case.scratch_dir)
 
 
 def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:

@@ -22,6 +22,7 @@ from luksctl.cryptsetup.ondisk import read_copies
 from luksctl.devices import medium
 from luksctl.devices.disks import SystemDisks
 from luksctl.devices.find import Finder
+from luksctl.devices.in_place import SystemInPlaceDisks
 from luksctl.devices.tree import BlockTree, Roots
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import (
@@ -108,7 +109,14 @@ class Node:
         )
         providers = Registry({KeyKind.STATIC: StaticProvider(), KeyKind.NODE_ID: NodeIdProvider(lambda: NODE_UUID)})
         store = AdvStore(str(self.meta), f"{self.meta}.lock")
-        return Ports(_Disks(system, self), _Headers(self), store, providers)
+        return Ports(
+            _Disks(system, self),
+            _Headers(self),
+            store,
+            providers,
+            in_place=lambda: SystemInPlaceDisks(self._run_dir),
+            scratch_dir=self._run_dir,
+        )
 
     def count_kdf(self, slot: int) -> None:
         """Note that a key derivation begins."""

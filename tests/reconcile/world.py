@@ -279,6 +279,13 @@ class _Headers:
     def restore_header(self, device: Device, content: bytes, seen: HeaderCopies) -> None:
         raise AssertionError(f"no step restores a header: {device.path}, {len(content)} bytes, {seen.state}")
 
+    def begin_encryption(self, device: Device, scratch: Device, cipher: str, key: Secret, slot: int) -> Range:
+        key.close()
+        raise AssertionError(f"nothing is encrypted in place here: {device.path}, {scratch.path}, {cipher}, {slot}")
+
+    def place_header(self, device: Device, scratch: Device, uuid: str) -> None:
+        raise AssertionError(f"nothing is encrypted in place here: {device.path}, {scratch.path}, {uuid}")
+
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         self.world.call(f"test_key {slot}")
         self._opened(device, slot, key)

@@ -1,0 +1,87 @@
+"""Beginning an encryption in place by an order of our own, so that no cut loses the head of the data.
+
+`cryptsetup reencrypt --encrypt` copies the head behind the data without a sync, and then writes the header over it from
+the front in one go: cut there, the head is gone, or a valid header stands above key areas that open nothing. Here the
+header is made in memory, and written only once the copy was seen on the medium; what makes it count is written last.
+"""
+
+from __future__ import annotations
+
+import os
+
+from luksctl.cryptsetup.device import Device
+from luksctl.cryptsetup.header_restore import (
+    Stage,
+    locked_for_writing,
+    sync,
+    write_fully,
+    write_stages,
+)
+from luksctl.cryptsetup.kdf import KdfBounds
+from luksctl.cryptsetup.ondisk import Pread, read_copies
+from luksctl.cryptsetup.reencryption import (
+    Direction,
+    ReencryptFlag,
+    ReencryptMode,
+    ReencryptParameters,
+    Resilience,
+)
+from luksctl.errors import DeviceError
+from luksctl.hints import Final
+from luksctl.model.header import Copies
+from luksctl.model.in_place import SHIFT_BYTES
+from luksctl.model.probe import Range
+from luksctl.secret import Secret
+
+_MOVED: Final = "backup-moved-segment"
+_WHAT: Final = "place the header"
+
+
+def begin_encryption(scratch: str, data_path: str, cipher: str, key: Secret, slot: int, bounds: KdfBounds) -> Range:
+    """Note in the header in `scratch` that `data_path` is encrypted in place, and copy its head; return where to.
+
+    The copy is synced. Everything moves by SHIFT_BYTES towards the end, from the end on. Cut: the head is where it was.
+    """
+    parameters = ReencryptParameters(
+        cipher=cipher,
+        mode=ReencryptMode.ENCRYPT,
+        direction=Direction.BACKWARD,
+        resilience=Resilience.DATASHIFT,
+        data_shift_bytes=SHIFT_BYTES,
+    )
+    flags = ReencryptFlag.INITIALIZE_ONLY | ReencryptFlag.MOVE_FIRST_SEGMENT
+    with Device.detached(scratch, data_path, bounds=bounds) as luks:
+        luks.reencryption.start(parameters, key, old_slot=None, new_slot=slot, flags=flags)
+        segments = luks.header.metadata()["segments"].values()
+    moved = next((segment for segment in segments if _MOVED in segment.get("flags", ())), None)
+    if moved is None:
+        raise DeviceError("libcryptsetup does not say where it copied the head to", operation="begin the encryption")
+    fd = os.open(data_path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return Range(int(moved["offset"]), int(moved["size"]))
+
+
+def place_header(scratch: str, path: str, pread: Pread, uuid: str) -> None:
+    """Write the header in `scratch` over the head of `path`, and read it back; DeviceError where it is not whole.
+
+    Cut: as `PlaceHeader` says.
+    """
+    with open(scratch, "rb") as source:
+        content = source.read(SHIFT_BYTES)
+    copies = read_copies(lambda offset, length: content[offset : offset + length], len(content))
+    header = copies.best
+    if header is None or copies.state is not Copies.EQUAL or header.uuid != uuid or not header.reencrypting:
+        raise DeviceError("the header that was made in memory is not whole", operation=_WHAT)
+    size_bytes = header.header_size_bytes
+    stages = (
+        Stage("key areas", ((2 * size_bytes, content[2 * size_bytes :]),)),
+        Stage("second copy", ((size_bytes, content[size_bytes : 2 * size_bytes]),)),
+        Stage("first copy", ((0, content[:size_bytes]),)),
+    )
+    with locked_for_writing(path) as fd:
+        write_stages(stages, write_fully(fd, path), lambda: sync(fd, path))
+    if pread(0, SHIFT_BYTES) != content:
+        raise DeviceError(f"{path} does not read back as it was written", operation=_WHAT)
