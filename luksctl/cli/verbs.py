@@ -239,6 +239,14 @@ VERBS: Final = (
         (2, 3, 5, 9),
     ),
     Verb(
+        "encrypt",
+        Group.CHANGES,
+        "encrypt",
+        "encrypt what is on a plain volume in place",
+        "nothing; every byte of the volume is written anew",
+        tuple(sorted((*_FLOW, 7))),
+    ),
+    Verb(
         "reset",
         Group.END_OF_LIFE,
         "reset",

@@ -44,7 +44,7 @@ from luksctl.node.sources import (
 )
 from luksctl.node.staged import forget_staged, stage_config
 from luksctl.node.taking_back import revert
-from luksctl.reconcile.converge import Session, look, session
+from luksctl.reconcile.converge import Session, is_in_place, look, session
 from luksctl.reconcile.desire import desire
 from luksctl.value import field, frozen, replace
 
@@ -219,7 +219,7 @@ def _reach(node: Node, held: ExitStack, desired: DesiredVolume) -> tuple[Session
             raise Refused(f"the config was not stored: {found.plan.refusal.cause}", volume=STATE)
         return None, (f"the next boot will refuse {volume}: {found.plan.refusal.cause}",)
     if not isinstance(found.observed, Luks2):
-        return None, ()
+        return None, (f"the next boot encrypts {volume} in place",) if is_in_place(found) else ()
     try:
         for done in running.unlock():
             node.announce(done)

@@ -75,7 +75,7 @@ class InPlaceSteps:
         if cut:
             return "to be mended first"
         extent = self._disks.extent(device)
-        _expect_room(device, extent)
+        expect_room(device, extent)
         if extent.kind in SHRINKABLE:
             # What a log of xfs is not replayed of counts as damage, and only mounting replays it.
             self._expect_sound(device, extent)
@@ -120,7 +120,7 @@ class InPlaceSteps:
         limit_bytes = device.size_bytes - ROOM_BYTES
         if not cut and extent.size_bytes <= limit_bytes:
             return "there is room"
-        _expect_room(device, extent)
+        expect_room(device, extent)
         last = Range(device.size_bytes - SHIFT_BYTES, SHIFT_BYTES)
         self._note(replace(intent, phase=InPlacePhase.SHRINKING, moved=last))
         self._disks.shrink(device, limit_bytes)
@@ -189,7 +189,7 @@ def _unproven(volume: str) -> LuksctlError:
     return DeviceError("no key was proven on the header that was placed", volume=volume)
 
 
-def _expect_room(device: Device, extent: Extent) -> None:
+def expect_room(device: Device, extent: Extent) -> None:
     """Raise Refused where the filesystem reaches too far towards the end, and cannot be made smaller."""
     limit_bytes = device.size_bytes - ROOM_BYTES
     if extent.size_bytes <= limit_bytes:

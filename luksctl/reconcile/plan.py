@@ -65,6 +65,7 @@ from luksctl.value import frozen, replace
 
 # A plain EPHEMERAL leaves this much free behind its filesystem, so that it can be encrypted in place later.
 PLAIN_TAIL_BYTES = 32 * MIB
+_META = "META"
 _MOUNTABLE = frozenset({"xfs", "ext2", "ext3", "ext4", "btrfs"})
 _ANOTHER_HINT = (
     "put the recorded disk back; if this one replaces it for good: luksctl meta delete 0xe0 forgets what was"
@@ -220,7 +221,7 @@ def _format_plain(
 
 def _who_expects_encryption(desired: DesiredVolume, meta: MetaFacts) -> str | None:
     if desired.volume in meta.record.encrypted or (desired.volume == STATE and _tag9_expects_encryption(meta)):
-        return "META"
+        return _META
     return "what luksctl enable recorded" if desired.expect_encrypted else None
 
 
@@ -311,10 +312,11 @@ def _plain_to_encrypted(case: _Case, found: FilesystemFound) -> tuple[Step, ...]
         )
     expecting = _who_expects_encryption(desired, case.meta)
     if expecting is not None:
+        by_name = f"; if it is the one of before: luksctl encrypt {desired.volume} --in-place"
         raise Refused(
             f"{found.device.path} holds a plain {kind} filesystem where {expecting} expects an encrypted volume; "
             "nothing was touched",
-            hint="find out who replaced it; luksctl status shows what was expected",
+            hint="find out who put it there" + ("" if expecting == _META else by_name),
         )
     from luksctl.reconcile.plan_in_place import first_steps  # noqa: PLC0415  # few boots encrypt in place
 

@@ -116,7 +116,7 @@ def _begin(desired: DesiredVolume, device: Device, intent: InPlaceIntent, scratc
     if cut and intent.moved is not None and device.image:
         # resize2fs cuts an image file off behind the filesystem.
         device = replace(device, size_bytes=intent.moved.offset_bytes + intent.moved.size_bytes)
-    if device.size_bytes <= 2 * ROOM_BYTES:
+    if device.size_bytes <= ROOM_BYTES:
         raise Refused(f"{device.path} has {format_size(device.size_bytes)}, too little for a header beside the data")
     intent = replace(intent, attempt=intent.attempt + 1)
     volume, required = desired.volume, desired.policy.format_requires is FormatRequires.ALL

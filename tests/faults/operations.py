@@ -14,7 +14,7 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import recoveries, resets, restores, tpm_sealings
+from tests.faults import in_place, recoveries, resets, restores, tpm_sealings
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -137,6 +137,7 @@ OPERATIONS: Final = {
     "header restore": Operation(restores.changed, restores.restore, restores.next_boot),
     "reset": Operation(resets.formatted, resets.state, resets.next_boot),
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
+    "encryption in place, until the header is placed": Operation(in_place.plain, in_place.begin, in_place.next_boot),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),

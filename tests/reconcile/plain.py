@@ -35,14 +35,20 @@ def in_place_wish(encryption: VolumeEncryption | None) -> DesiredVolume:
     return DesiredVolume(STATE, encryption, EncryptionPolicy(kdf=CHEAPEST_KDF, in_place=True))
 
 
-def plain_ext4(directory: Path, *, filesystem_bytes: int = PLAIN_BYTES - TAIL_BYTES, full: float = 0.5) -> Node:
+def plain_ext4(
+    directory: Path,
+    *,
+    filesystem_bytes: int = PLAIN_BYTES - TAIL_BYTES,
+    size_bytes: int = PLAIN_BYTES,
+    full: float = 0.5,
+) -> Node:
     """Return a node whose STATE is an ext4 of that size on a larger device, as full as that with random files."""
     state = directory / "state.img"
     files = directory / "files"
     files.mkdir()
     _fill(files, int(filesystem_bytes * full))
     with state.open("xb") as target:
-        target.truncate(PLAIN_BYTES)
+        target.truncate(size_bytes)
     options = ["-q", "-m", "0", "-O", "^resize_inode", "-J", "size=1", "-N", "512", "-d", str(files)]
     _run(["mkfs.ext4", *options, str(state), f"{filesystem_bytes // KIB}k"])
     return Node(directory)
@@ -76,6 +82,13 @@ def decrypted(node: Node, volume_key: Secret, size_bytes: int) -> bytes:
         cipher = Cipher(algorithms.AES(key), modes.XTS(struct.pack("<QQ", sector, 0))).decryptor()
         plain.append(cipher.update(data[sector * _SECTOR : (sector + 1) * _SECTOR]))
     return b"".join(plain)
+
+
+def assert_holds(node: Node, passphrase: bytes, before: bytes) -> None:
+    """Raise unless all of `before` is what the volume decrypts to."""
+    with Device.open(str(node.state)) as luks, Secret.take(passphrase) as key, luks.volume_key(key) as volume_key:
+        if decrypted(node, volume_key, len(before)) != before:
+            raise AssertionError("the data is not what it was")
 
 
 def _fill(directory: Path, size_bytes: int) -> None:

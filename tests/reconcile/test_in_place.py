@@ -23,6 +23,7 @@ from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.plain import (
     PLAIN_BYTES,
     TAIL_BYTES,
+    assert_holds,
     decrypted,
     in_place_wish,
     plain_ext4,
@@ -46,12 +47,6 @@ def names(steps: list[Done]) -> list[str]:
     return [type(done.step).__name__ for done in steps]
 
 
-def assert_same_under_encryption(node: Node, before: bytes) -> None:
-    """Raise unless all of `before` is what the volume decrypts to."""
-    with Device.open(str(node.state)) as luks, Secret.take(OLD) as key, luks.volume_key(key, slot=0) as volume_key:
-        assert decrypted(node, volume_key, len(before)) == before
-
-
 @pytest.mark.parametrize("share", [0.3, 0.94])
 def test_an_ext4_with_free_space_behind_it_keeps_its_data(tmp_path: Path, share: float) -> None:
     """What was on it is what it decrypts to, the keys have their numbers, and META expects it to be encrypted."""
@@ -65,7 +60,7 @@ def test_an_ext4_with_free_space_behind_it_keeps_its_data(tmp_path: Path, share:
     assert {slot.number for slot in found.header.keyslots if slot.type == "luks2"} == {0, 4}
     assert node.facts().record.encrypted == ("STATE",)
     run_to_its_end(node, OLD)
-    assert_same_under_encryption(node, before)
+    assert_holds(node, OLD, before)
     document = json.loads(node.ports.disks.header_copies(found.device).best.json)  # type: ignore[union-attr]
     assert list(document["segments"]) == ["0"]
     assert document["segments"]["0"]["offset"] == str(16 * MIB)
@@ -92,7 +87,7 @@ def test_an_xfs_that_leaves_room_keeps_its_data(tmp_path: Path) -> None:
     before = node.state.read_bytes()[: 24 * MIB]
     begin(node)
     run_to_its_end(node, OLD)
-    assert_same_under_encryption(node, before)
+    assert_holds(node, OLD, before)
 
 
 def test_an_xfs_without_room_is_refused_untouched(tmp_path: Path) -> None:
@@ -162,7 +157,7 @@ def test_the_head_is_taken_back_from_the_end(tmp_path: Path) -> None:
     assert names(steps)[0] == "RestoreHead"
     assert "taken back" in steps[0].detail
     run_to_its_end(node, OLD)
-    assert_same_under_encryption(node, before[: PLAIN_BYTES - TAIL_BYTES])
+    assert_holds(node, OLD, before[: PLAIN_BYTES - TAIL_BYTES])
 
 
 def test_a_copy_of_the_head_that_is_another_one_is_not_taken(tmp_path: Path) -> None:
