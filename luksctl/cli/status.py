@@ -16,12 +16,13 @@ from luksctl.cli.status_fields import status_fields
 from luksctl.cli.steps import PHASES
 from luksctl.cli.volumes import volumes_of
 from luksctl.model.header import HeaderCopies, HeaderCopy, Keyslot
-from luksctl.model.intent import InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
     Encrypting,
     Erasing,
     FilesystemFound,
@@ -81,6 +82,9 @@ def _announced(meta: MetaFacts) -> Iterator[str]:
             how_far = f"attempt {intent.attempt}, {intent.phase}"
             yield f"announces that {intent.volume} is encrypted in place: {how_far}{last}"
             continue
+        if isinstance(intent, DecryptIntent):
+            yield f"announces that {intent.volume} is decrypted in place: attempt {intent.attempt}{last}"
+            continue
         yield f"announces the format of {intent.volume}: attempt {intent.attempt}, {PHASES[intent.phase]}{last}"
     if meta.record.encrypted:
         yield f"expects to be encrypted: {', '.join(meta.record.encrypted)}"
@@ -112,9 +116,10 @@ def _what(volume: VolumeStatus) -> str:  # noqa: PLR0911  # one case per answer
         case Erasing(intent=erased, holder=holder):
             waits = "" if holder is None else f"; in use by {holder}, so the next boot goes on"
             return f"being erased, attempt {erased.attempt}{size}{waits}"
-        case Encrypting(intent=begun, holder=holder):
+        case Encrypting(intent=begun, holder=holder) | Decrypting(intent=begun, holder=holder):
+            doing = "encrypted" if isinstance(begun, InPlaceIntent) else "decrypted"
             waits = "" if holder is None else f"; in use by {holder}, so the next boot does it"
-            return f"being encrypted in place, attempt {begun.attempt}{size}{waits}"
+            return f"being {doing} in place, attempt {begun.attempt}{size}{waits}"
         case Foreign(what=what):
             return f"{what}{size}"
         case Damaged(reason=reason):

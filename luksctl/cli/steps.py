@@ -6,13 +6,19 @@ from luksctl.hints import Final, assert_never
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
 from luksctl.model.destroys import Destroys
 from luksctl.model.erase_step import (
+    AnnounceDecryption,
     AnnounceInPlace,
     AnnounceReset,
+    BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDetachment,
     ConcludePlacement,
     ConcludeReset,
+    DecryptStep,
+    DetachHeader,
     Discard,
+    EncryptStep,
     EraseEnds,
     EraseHeader,
     InPlaceStep,
@@ -136,7 +142,24 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
             assert_never(step)
 
 
-def _in_place(step: InPlaceStep) -> str:  # noqa: PLR0911  # one sentence per step
+def _in_place(step: InPlaceStep) -> str:
+    return _of_decryption(step) if isinstance(step, DecryptStep) else _of_encryption(step)
+
+
+def _of_decryption(step: DecryptStep) -> str:
+    match step:
+        case AnnounceDecryption(_, intent):
+            return f"announce in META that it is decrypted in place: attempt {intent.attempt}"
+        case DetachHeader(_, device):
+            return f"save the header of {device.path} to {device.header}"
+        case BeginDecryption(_, device, _):
+            return f"begin it in {device.header}, and copy the first of the data over the header on {device.path}"
+        case ConcludeDetachment():
+            return "hand the volume over to re-encryption, in META"
+    assert_never(step)
+
+
+def _of_encryption(step: EncryptStep) -> str:  # noqa: PLR0911  # one sentence per step
     match step:
         case CheckInPlace(_, device, _):
             return f"see that the filesystem of {device.path} is sound and leaves room for a header"

@@ -164,10 +164,22 @@ class LuksHeaders:
         with _named(device):
             place_header(scratch.path, device.path, self._pread(device), uuid)
 
+    def begin_decryption(self, device: probe.Device, key: Secret, slot: int) -> None:
+        """Begin to decrypt `device` in place by its detached header; in_place.py says what a cut leaves."""
+        from luksctl.cryptsetup.in_place import begin_decryption  # noqa: PLC0415  # as format
+
+        with _named(device):
+            begin_decryption(device.header, device.path, key, slot, self._bounds)
+
     @contextmanager
     def _open(self, device: probe.Device) -> Iterator[Device]:
-        with _named(device), Device.open(device.path, bounds=self._bounds) as luks:
+        with _named(device), self._opened(device) as luks:
             yield luks
+
+    def _opened(self, device: probe.Device) -> Device:
+        if device.header:
+            return Device.detached(device.header, device.path, bounds=self._bounds)
+        return Device.open(device.path, bounds=self._bounds)
 
     @contextmanager
     def _open_copy(self, device: probe.Device, slots: tuple[int, ...]) -> Iterator[Device]:
@@ -178,7 +190,7 @@ class LuksHeaders:
                 yield luks
 
     def _pread(self, device: probe.Device) -> Pread:
-        return lambda offset, length: self._read(device.path, offset, length)
+        return lambda offset, length: self._read(device.header_path, offset, length)
 
 
 @contextmanager

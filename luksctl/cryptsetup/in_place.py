@@ -1,4 +1,4 @@
-"""Beginning an encryption in place by an order of our own, so that no cut loses the head of the data.
+"""Beginning an encryption in place, and the way back, by an order of our own: no cut loses the head of the data.
 
 `cryptsetup reencrypt --encrypt` copies the head behind the data without a sync, and then writes the header over it from
 the front in one go: cut there, the head is gone, or a valid header stands above key areas that open nothing. Here the
@@ -24,6 +24,7 @@ from luksctl.cryptsetup.reencryption import (
     ReencryptFlag,
     ReencryptMode,
     ReencryptParameters,
+    ReencryptStatus,
     Resilience,
 )
 from luksctl.errors import DeviceError
@@ -56,12 +57,36 @@ def begin_encryption(scratch: str, data_path: str, cipher: str, key: Secret, slo
     moved = next((segment for segment in segments if _MOVED in segment.get("flags", ())), None)
     if moved is None:
         raise DeviceError("libcryptsetup does not say where it copied the head to", operation="begin the encryption")
-    fd = os.open(data_path, os.O_RDONLY | os.O_CLOEXEC)
+    _sync(data_path)
+    return Range(int(moved["offset"]), int(moved["size"]))
+
+
+def begin_decryption(header_path: str, data_path: str, key: Secret, slot: int, bounds: KdfBounds) -> None:
+    """Note in the header in the file `header_path` that `data_path` is decrypted in place, unless that stands there.
+
+    libcryptsetup copies the first SHIFT_BYTES of the data over the header on the device; synced. Cut: the data is where
+    it was, and the file has the header as before, or as it will be.
+    """
+    parameters = ReencryptParameters(
+        cipher="",
+        mode=ReencryptMode.DECRYPT,
+        resilience=Resilience.DATASHIFT_CHECKSUM,
+        data_shift_bytes=SHIFT_BYTES,
+    )
+    flags = ReencryptFlag.INITIALIZE_ONLY | ReencryptFlag.MOVE_FIRST_SEGMENT
+    with Device.detached(header_path, data_path, bounds=bounds) as luks:
+        if luks.reencryption.state().status is ReencryptStatus.NONE:
+            luks.reencryption.start(parameters, key, old_slot=slot, new_slot=None, flags=flags)
+    _sync(header_path)
+    _sync(data_path)
+
+
+def _sync(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
-    return Range(int(moved["offset"]), int(moved["size"]))
 
 
 def place_header(scratch: str, path: str, pread: Pread, uuid: str) -> None:

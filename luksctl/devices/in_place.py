@@ -101,6 +101,25 @@ class SystemInPlaceDisks:
         finally:
             os.close(fd)
 
+    def save(self, path: str, content: bytes) -> None:
+        """Make a file of `content`, for nobody else to read, and sync it and its directory. Cut: none, or all of it."""
+        temporary = f"{path}.new"
+        try:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                _write(fd, content, 0)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, path)
+            flush(os.path.dirname(path))
+        except OSError as error:
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise DeviceError(f"{path} cannot be written: {error.strerror}", operation="save the header") from error
+
     def make_scratch(self, scratch: Device) -> None:
         """Make the file anew: zeros, for nobody else to read."""
         try:

@@ -5,12 +5,13 @@
                  {"kind": "reset", "volume", "partition", "method", "attempt", "headBytes", "positionBytes", "was",
                   "lastError"},
                  {"kind": "inPlace", "volume", "partition", "headerUUID", "attempt", "phase", "movedBytes": [offset,
-                  size] | null, "headSHA256", "lastError"}],
+                  size] | null, "headSHA256", "lastError"},
+                 {"kind": "decrypt", "volume", "partition", "headerUUID", "header", "attempt", "lastError"}],
      "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null,
      "trial": {"bootID", "deadline", "storedSHA256"}}
 
 A reader must understand every intent of its version, so a new kind of intent is a new version: resets are version 2,
-encryption in place is version 3. It is written only while there is one, so that an older luksctl reads everything else.
+work in place is version 3. It is written only while there is one, so that an older luksctl reads everything else.
 Fields it may ignore can be added without a version: they are kept when the record is written.
 """
 
@@ -22,6 +23,7 @@ from collections.abc import Mapping
 from luksctl.errors import MetaError
 from luksctl.hints import Final, assert_never
 from luksctl.model.intent import (
+    DecryptIntent,
     EraseMethod,
     FormatIntent,
     FormatPhase,
@@ -116,7 +118,7 @@ def _version_of(intent: Intent) -> int:
             return _WITH_FORMATS_ONLY
         case ResetIntent():
             return _WITH_RESETS
-        case InPlaceIntent():
+        case InPlaceIntent() | DecryptIntent():
             return VERSION
     assert_never(intent)
 
@@ -158,6 +160,16 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
                 "headSHA256": intent.head_sha256,
                 "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
             }
+        case DecryptIntent():
+            return {
+                "kind": "decrypt",
+                "volume": intent.volume,
+                "partition": intent.partition,
+                "headerUUID": intent.header_uuid,
+                "header": intent.header,
+                "attempt": intent.attempt,
+                "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+            }
     assert_never(intent)
 
 
@@ -170,6 +182,8 @@ def _decode_intent(entry: object) -> Intent:
             return _decode_reset(fields)
         case "inPlace":
             return _decode_in_place(fields)
+        case "decrypt":
+            return _decode_decryption(fields)
         case _:
             raise _damaged("an intent is of a kind this luksctl does not know")
 
@@ -210,6 +224,17 @@ def _decode_in_place(fields: dict[str, object]) -> InPlaceIntent:
         phase=phase,
         moved=None if moved is None else Range(*(_number(part, "movedBytes") for part in moved)),
         head_sha256=digest,
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_decryption(fields: dict[str, object]) -> DecryptIntent:
+    return DecryptIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        header_uuid=_text(fields.get("headerUUID"), "an intent's headerUUID"),
+        header=_text(fields.get("header"), "an intent's header"),
+        attempt=_number(fields.get("attempt"), "attempt"),
         last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from luksctl.hints import ClassVar
 from luksctl.model.config import VolumeEncryption
 from luksctl.model.destroys import Destroys
-from luksctl.model.intent import InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, ResetIntent
 from luksctl.model.probe import Device, Range
 from luksctl.value import frozen
 
@@ -193,6 +193,50 @@ class ConcludePlacement:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
-InPlaceStep = (
+@frozen
+class AnnounceDecryption:
+    """Announce the decryption in place in META, in which attempt. Cut: the old intent or the new one."""
+
+    volume: str
+    intent: DecryptIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class DetachHeader:
+    """Save the header to the file that `device` names, sync it, and read it back. Cut: the device is as it was."""
+
+    volume: str
+    device: Device
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class BeginDecryption:
+    """Begin the decryption in the file: libcryptsetup copies the first of the data over the header on the device.
+
+    Both are compared on the medium, and copied once more where a cut left them different. Cut: all data is where it
+    was, and the file has the header.
+    """
+
+    volume: str
+    device: Device
+    encryption: VolumeEncryption
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class ConcludeDetachment:
+    """Hand the volume over to re-encryption: one META write. Cut: done again by the next run."""
+
+    volume: str
+    device: Device
+    header_uuid: str
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+EncryptStep = (
     CheckInPlace | BuildHeader | AnnounceInPlace | MakeRoom | MoveHead | PlaceHeader | RestoreHead | ConcludePlacement
 )
+DecryptStep = AnnounceDecryption | DetachHeader | BeginDecryption | ConcludeDetachment
+InPlaceStep = EncryptStep | DecryptStep

@@ -47,6 +47,9 @@ class InPlaceDisks(Protocol):
     def copy(self, device: Device, source: Range, target_bytes: int) -> None:
         """Copy bytes within the device to offset `target_bytes`, and sync."""
 
+    def save(self, path: str, content: bytes) -> None:
+        """Make a file of `content`, for nobody else to read, and sync it. Cut: none, or all of it."""
+
     def make_scratch(self, scratch: Device) -> None:
         """Make the file in memory anew: zeros, for nobody else to read."""
 

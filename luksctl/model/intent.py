@@ -89,4 +89,20 @@ class InPlaceIntent:
     last_error: str = ""
 
 
-Intent = FormatIntent | ResetIntent | InPlaceIntent
+@frozen
+class DecryptIntent:
+    """We begin to decrypt `volume` in place: from before its header is overwritten until its data stands there.
+
+    `header` is the file that its header was saved to, or will be: whole before anything else is written. From then on
+    it is the header. `attempt` is as for InPlaceIntent.
+    """
+
+    volume: str
+    partition: str
+    header_uuid: str
+    header: str
+    attempt: int = 0
+    last_error: str = ""
+
+
+Intent = FormatIntent | ResetIntent | InPlaceIntent | DecryptIntent

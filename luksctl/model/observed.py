@@ -1,4 +1,4 @@
-"""What is on a device, as one of ten answers; `plan` must treat each of them.
+"""What is on a device, as one of eleven answers; `plan` must treat each of them.
 
 Missing     no device answers to the volume
 Ambiguous   several do; refused until settings name one
@@ -7,6 +7,7 @@ Filesystem  a plain filesystem that libblkid knows
 Unfinished  our own first format was interrupted: the intent names this partition and header, and nothing else is there
 Erasing     META announces a reset of this device that has not ended; whatever is left on it counts for nothing
 Encrypting  META announces that its plain filesystem is encrypted in place, and that the header is not placed yet
+Decrypting  META announces that its data is decrypted in place, and that its header is not detached yet
 Luks2       a LUKS2 volume with at least one valid header copy
 Foreign     something else (LUKS1, other data, a pattern nobody knows)
 Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
@@ -15,7 +16,7 @@ Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
 from __future__ import annotations
 
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent, InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ResetIntent
 from luksctl.model.probe import Device, Signature
 from luksctl.value import frozen
 
@@ -101,9 +102,33 @@ class Encrypting:
 
     @property
     def placed(self) -> LuksHeader | None:
-        """Return the announced header where one copy of it is whole: the last thing that is written."""
+        """Return the announced header where both copies of it are whole: the first is the last thing that is written.
+
+        Beside the second copy alone there may be the head of the filesystem, which libcryptsetup mends no header over.
+        """
         header = self.copies.best
-        return header if header is not None and header.uuid == self.intent.header_uuid else None
+        whole = self.copies.state is Copies.EQUAL and header is not None and header.uuid == self.intent.header_uuid
+        return header if whole else None
+
+
+@frozen
+class Decrypting:
+    """Our announced decryption in place, before its header counts no more. `device` names the file of the header.
+
+    `copies` are those on the device, `detached` those in the file. `holder` is who uses the device.
+    """
+
+    device: Device
+    intent: DecryptIntent
+    copies: HeaderCopies
+    detached: HeaderCopies
+    holder: str | None = None
+
+    @property
+    def saved(self) -> bool:
+        """Tell whether the file has the whole header, so that the one on the device may be gone."""
+        header = self.detached.best
+        return self.detached.state is Copies.EQUAL and header is not None and header.uuid == self.intent.header_uuid
 
 
 @frozen
@@ -138,4 +163,16 @@ class Damaged:
     reason: str
 
 
-Observed = Missing | Ambiguous | Blank | FilesystemFound | Unfinished | Erasing | Encrypting | Luks2 | Foreign | Damaged
+Observed = (
+    Missing
+    | Ambiguous
+    | Blank
+    | FilesystemFound
+    | Unfinished
+    | Erasing
+    | Encrypting
+    | Decrypting
+    | Luks2
+    | Foreign
+    | Damaged
+)

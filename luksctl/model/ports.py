@@ -130,6 +130,13 @@ class Headers(Protocol):
         Cut: no copy of it is whole, or it is all there but for the other copy.
         """
 
+    def begin_decryption(self, device: Device, key: Secret, slot: int) -> None:
+        """Begin to decrypt `device` in place by its detached header, which `key` opens by `slot`.
+
+        The first of the data is copied over the header on the device, and synced; unless the header says that this was
+        begun already. Cut: the data is where it was, too.
+        """
+
 
 class Disks(Protocol):
     """Devices and what is on them; reads go to the medium, not the page cache."""

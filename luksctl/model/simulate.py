@@ -9,12 +9,16 @@ from luksctl.hints import assert_never
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
 from luksctl.model.erase_step import (
+    AnnounceDecryption,
     AnnounceInPlace,
     AnnounceReset,
+    BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDetachment,
     ConcludePlacement,
     ConcludeReset,
+    DetachHeader,
     Discard,
     EraseEnds,
     EraseHeader,
@@ -32,6 +36,7 @@ from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
     Encrypting,
     Erasing,
     FilesystemFound,
@@ -105,6 +110,8 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
         case RemoveKeyslot(_, _, slot):
             kept = tuple(keyslot for keyslot in _header(world).keyslots if keyslot.number != slot)
             return _with_header(world, replace(_header(world), keyslots=kept))
+        case AnnounceDecryption() | DetachHeader() | BeginDecryption() | ConcludeDetachment():
+            return _decrypting(world, step)
         case AnnounceInPlace() | MakeRoom() | MoveHead() | PlaceHeader() | RestoreHead() | ConcludePlacement():
             return _encrypting(world, step)
         case RepairMeta():
@@ -194,6 +201,40 @@ def _encrypting(
     assert_never(step)
 
 
+def _decrypting(world: World, step: AnnounceDecryption | DetachHeader | BeginDecryption | ConcludeDetachment) -> World:
+    observed = world.observed
+    if isinstance(step, AnnounceDecryption):
+        meta = _written(replace(world.meta, record=world.meta.record.with_intent(step.intent)))
+        match observed:
+            case Luks2(device, copies, _, None):
+                detached = replace(device, header=step.intent.header)
+                return World(Decrypting(detached, step.intent, copies, HeaderCopies(Copies.NONE)), meta)
+            case Decrypting():
+                return World(replace(observed, intent=step.intent), meta)
+            case _:
+                raise ValueError(f"announcing a decryption in place of {type(observed).__name__}")
+    if not isinstance(observed, Decrypting) or observed.holder is not None:
+        raise ValueError(f"decrypting {type(observed).__name__} in place, or below what is in use")
+    match step:
+        case DetachHeader():
+            return replace(world, observed=replace(observed, detached=observed.copies))
+        case BeginDecryption():
+            best = observed.detached.best
+            if best is None:
+                raise ValueError("no header was saved")
+            begun = replace(best, requirements=("online-reencrypt-v2",))
+            return replace(
+                world,
+                observed=replace(observed, copies=HeaderCopies(Copies.NONE), detached=_equal_copies(begun)),
+            )
+        case ConcludeDetachment(_, device):
+            header = observed.detached.best
+            if header is None or not header.reencrypting:
+                raise ValueError("nothing has begun")
+            return World(Luks2(device, observed.detached, header), _written(world.meta))
+    assert_never(step)
+
+
 def _announce_in_place(world: World, intent: InPlaceIntent) -> World:
     """Hold a plain filesystem for one that is being encrypted from the announcement on."""
     meta = _written(replace(world.meta, record=world.meta.record.with_intent(intent)))
@@ -260,8 +301,8 @@ def _announced_reset(observed: Observed, intent: ResetIntent) -> Erasing:
             return Erasing(device, intent, copies, mapping)
         case Unfinished(device, _, header, mapping):
             return Erasing(device, intent, _equal_copies(header) if header else HeaderCopies(Copies.NONE), mapping)
-        case Encrypting(device, _, copies):
-            return Erasing(device, intent, copies)
+        case Encrypting(device, _, copies) | Decrypting(device, _, copies):
+            return Erasing(replace(device, header=""), intent, copies)
         case Damaged(device):
             return Erasing(device, intent, HeaderCopies(Copies.DAMAGED))
         case Blank(device) | FilesystemFound(device) | Foreign(device):

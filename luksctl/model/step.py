@@ -9,12 +9,16 @@ from luksctl.hints import ClassVar
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
 from luksctl.model.destroys import Destroys
 from luksctl.model.erase_step import (
+    AnnounceDecryption,
     AnnounceInPlace,
     AnnounceReset,
+    BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDetachment,
     ConcludePlacement,
     ConcludeReset,
+    DetachHeader,
     Discard,
     EraseEnds,
     EraseHeader,
@@ -372,6 +376,10 @@ Step = (
     | PlaceHeader
     | RestoreHead
     | ConcludePlacement
+    | AnnounceDecryption
+    | DetachHeader
+    | BeginDecryption
+    | ConcludeDetachment
 )
 
 

@@ -29,7 +29,7 @@ from luksctl.errors import (
 from luksctl.hints import Final
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.header import LuksHeader
-from luksctl.model.observed import Encrypting, Erasing, FilesystemFound, Luks2
+from luksctl.model.observed import Decrypting, Encrypting, Erasing, FilesystemFound, Luks2
 from luksctl.node.checked import SlotRecord, note_checked, slot_digest
 from luksctl.node.node import Node
 from luksctl.node.preview import Preview, outlook, preview
@@ -176,8 +176,8 @@ def _try_all(node: Node, seen: Preview) -> VolumeCheck:
         return result
     if isinstance(observed, Erasing):
         return replace(result, problem=Degraded("it is being erased", volume=seen.volume, hint="luksctl status"))
-    if isinstance(observed, Encrypting):
-        begun = Degraded("it is being encrypted in place", volume=seen.volume, hint="luksctl status")
+    if isinstance(observed, Encrypting | Decrypting):
+        begun = Degraded("it is being encrypted or decrypted in place", volume=seen.volume, hint="luksctl status")
         return replace(result, problem=refusal or begun)
     unfinished = Degraded("it is not formatted yet, so it has no keyslots", hint=f"luksctl plan {seen.volume}")
     problem = refusal or unfinished

@@ -13,6 +13,7 @@ from luksctl.model.header import Copies, HeaderCopies, Keyslot, LuksHeader
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
+    Decrypting,
     Encrypting,
     Erasing,
     FilesystemFound,
@@ -213,8 +214,8 @@ def _plan_findings(seen: Preview) -> Iterator[str]:
     if isinstance(seen.observed, Erasing):
         yield "its reset is not finished; the boot ends it before it opens anything"
         return
-    if isinstance(seen.observed, Encrypting):
-        yield "it is being encrypted in place; the boot goes on with it before it is mounted"
+    if isinstance(seen.observed, Encrypting | Decrypting):
+        yield "it is being encrypted or decrypted in place; the boot goes on with it before it is mounted"
         return
     pending = [step for step in seen.plan.steps if not isinstance(step, OpenVolume)]
     if pending:
@@ -275,7 +276,7 @@ def _hint(seen: Preview, code: int) -> str | None:
     if seen.plan.refusal is not None:
         return seen.plan.refusal.hint
     closed = isinstance(seen.observed, Luks2) and seen.observed.mapping is None
-    if closed or isinstance(seen.observed, Erasing | Encrypting):
+    if closed or isinstance(seen.observed, Erasing | Encrypting | Decrypting):
         return f"luksctl boot {seen.volume}"
     if isinstance(seen.observed, Blank | Unfinished):
         return f"luksctl plan {seen.volume}"

@@ -20,8 +20,10 @@ from luksctl.errors import (
 from luksctl.hints import TYPE_CHECKING, assert_never
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
 from luksctl.model.erase_step import (
+    AnnounceDecryption,
     AnnounceInPlace,
     AnnounceReset,
+    ConcludeDetachment,
     ConcludePlacement,
     ConcludeReset,
     Discard,
@@ -31,7 +33,7 @@ from luksctl.model.erase_step import (
     Overwrite,
 )
 from luksctl.model.header import UNFINISHED_MARK, LuksHeader
-from luksctl.model.intent import FormatIntent, InPlaceIntent, Intent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, Intent
 from luksctl.model.meta import NodeRecord
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Activation, HeaderFormat, MadeKey, Ports
@@ -217,9 +219,9 @@ class Run:
 
             self._in_place = InPlaceSteps(self._ports, self._keyring)
         done = self._in_place.take(step)
-        if isinstance(step, AnnounceInPlace):
+        if isinstance(step, AnnounceInPlace | AnnounceDecryption):
             self._intent = step.intent
-        elif isinstance(step, ConcludePlacement):
+        elif isinstance(step, ConcludePlacement | ConcludeDetachment):
             self._intent = None
         return done
 
@@ -365,6 +367,6 @@ def _same_work(announced: Intent, intent: Intent) -> bool:
     """Tell whether META still announces what this run began, whatever else was noted about it since."""
     if isinstance(announced, FormatIntent) and isinstance(intent, FormatIntent):
         return announced.header_uuid == intent.header_uuid
-    if isinstance(announced, InPlaceIntent) and isinstance(intent, InPlaceIntent):
+    if isinstance(announced, InPlaceIntent | DecryptIntent) and isinstance(intent, InPlaceIntent | DecryptIntent):
         return announced.header_uuid == intent.header_uuid
     return type(announced) is type(intent)

@@ -10,13 +10,14 @@ from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, Refused
 from luksctl.hints import TYPE_CHECKING, Final
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.erase_step import BuildHeader
+from luksctl.model.erase_step import BeginDecryption, BuildHeader
 from luksctl.model.header import LuksHeader
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
     Encrypting,
     Erasing,
     FilesystemFound,
@@ -101,7 +102,7 @@ class Session:
             yield from self.erase()
             found = self.look()
         if is_in_place(found):
-            yield from self.encrypt_in_place()
+            yield from self.work_in_place()
             found = self.look()
         with ExitStack() as locks:
             if isinstance(found.observed, Blank | Unfinished) and found.plan.refusal is None:
@@ -121,17 +122,15 @@ class Session:
                 names = ", ".join(type(step).__name__ for step in left.steps)
                 raise NotConverged(f"still to do after applying the plan: {names}", volume=self._desired.volume)
 
-    def encrypt_in_place(self) -> Iterator[Done]:
-        """Yield every step of the encryption in place up to where re-encryption takes over; raises what stops it.
+    def work_in_place(self) -> Iterator[Done]:
+        """Yield every step of encrypting or decrypting it in place until re-encryption takes over.
 
-        The whole disk's flock is held, and the look that decides is taken under it.
+        Raises what stops it. The whole disk's flock is held, and the look that decides is taken under it.
         """
         for _ in range(_IN_PLACE_ROUNDS):
             found = self.look()
-            if not isinstance(found.observed, Encrypting | FilesystemFound):
+            if not isinstance(found.observed, Encrypting | Decrypting | FilesystemFound | Luks2):
                 return
-            if found.plan.refusal is not None:
-                raise found.plan.refusal
             if not is_in_place(found):
                 return
             with self._ports.disks.format_lock(found.observed.device):
@@ -139,11 +138,9 @@ class Session:
                 if found.plan.refusal is not None:
                     raise found.plan.refusal
                 if getattr(found.observed, "device", None) != seen:
-                    raise Busy(
-                        "the volume moved while its lock was awaited", volume=found.plan.volume, hint="try again"
-                    )
+                    raise Busy("the volume moved meanwhile", volume=self._desired.volume, hint="try again")
                 yield from self._run(None).take_all(found.plan.steps)
-        raise NotConverged("its encryption in place does not begin", volume=self._desired.volume, hint="luksctl status")
+        raise NotConverged("the work in place on it does not begin", volume=self._desired.volume, hint="luksctl status")
 
     def erase(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[Done]:
         """Yield every step of the reset that META announces, if it does, until the volume is blank.
@@ -279,10 +276,10 @@ class Session:
 
 
 def is_in_place(found: Look) -> bool:
-    """Tell whether the volume is encrypted in place, or would be by the plan, and its header is not placed yet."""
-    if isinstance(found.observed, FilesystemFound):
-        return any(isinstance(step, BuildHeader) for step in found.plan.steps)
-    return isinstance(found.observed, Encrypting)
+    """Tell whether the volume is encrypted or decrypted in place, or would be by the plan, and that has not begun."""
+    if isinstance(found.observed, Encrypting | Decrypting):
+        return True
+    return any(isinstance(step, BuildHeader | BeginDecryption) for step in found.plan.steps)
 
 
 def _slots_of(planned: SyncPlan) -> tuple[int, ...]:

@@ -6,10 +6,16 @@ from luksctl.errors import DeviceError, LuksctlError, NeedsReboot, Refused
 from luksctl.hints import assert_never
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, VolumeEncryption
 from luksctl.model.erase_step import (
+    AnnounceDecryption,
     AnnounceInPlace,
+    BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDetachment,
     ConcludePlacement,
+    DecryptStep,
+    DetachHeader,
+    EncryptStep,
     InPlaceStep,
     MakeRoom,
     MoveHead,
@@ -42,6 +48,9 @@ class InPlaceSteps:
 
     def take(self, step: InPlaceStep) -> Done:
         """Take one step; its docstring says what a cut leaves."""
+        return self._decrypt(step) if isinstance(step, DecryptStep) else self._encrypt(step)
+
+    def _encrypt(self, step: EncryptStep) -> Done:
         match step:
             case CheckInPlace(_, device, cut):
                 return Done(step, self._check(device, cut=cut))
@@ -183,6 +192,44 @@ class InPlaceSteps:
             raise _unproven(step.volume)
         partition = step.device.identity
         self._ports.meta.update_record(lambda record: record.with_finished(step.volume, partition, encrypted=True))
+
+    # ---- the way back -----------------------------------------------------------------------------------------------
+
+    def _decrypt(self, step: DecryptStep) -> Done:
+        match step:
+            case AnnounceDecryption(_, intent):
+                self._ports.meta.update_record(lambda record: record.with_intent(intent))
+            case DetachHeader(_, device):
+                return Done(step, self._detach(device))
+            case BeginDecryption(_, device, _):
+                return Done(step, self._begin_decryption(device))
+            case ConcludeDetachment():
+                self._conclude_detachment(step)
+            case _:
+                assert_never(step)
+        return Done(step)
+
+    def _detach(self, device: Device) -> str:
+        self._disks.save(device.header, self._ports.headers.save_header(replace(device, header="")))
+        expect_equal_copies(self._ports.disks, device, "saving the header")
+        return device.header
+
+    def _begin_decryption(self, device: Device) -> str:
+        slot, proof = next(iter(self._keyring.proofs.items()))
+        self._ports.headers.begin_decryption(device, proof.secret, slot)
+        data = Range(SHIFT_BYTES, SHIFT_BYTES)
+        digest = self._disks.digest(device, data)
+        if self._disks.digest(device, _HEAD) != digest:
+            # Cut between the header in the file and the copy, or before the copy reached the medium.
+            self._disks.copy(device, data, 0)
+            if self._disks.digest(device, _HEAD) != digest:
+                raise DeviceError(f"the first of the data of {device.path} does not read back where it was copied to")
+        return "begun in its header, and the first of the data read back from the medium"
+
+    def _conclude_detachment(self, step: ConcludeDetachment) -> None:
+        header = current_header(self._ports.disks, step.device)
+        if header.uuid != step.header_uuid or not header.reencrypting:
+            raise DeviceError(f"the header in {step.device.header} does not say that it is being decrypted")
 
 
 def _unproven(volume: str) -> LuksctlError:

@@ -1,18 +1,19 @@
-"""Find out what is on a volume's device. Reads only; every answer is one of the ten in model/observed.py."""
+"""Find out what is on a volume's device. Reads only; every answer is one of the eleven in model/observed.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from luksctl.errors import DeviceError
+from luksctl.errors import DeviceError, DeviceMissing
 from luksctl.model.config import VolumeSettings
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent, InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
     Encrypting,
     Erasing,
     FilesystemFound,
@@ -25,6 +26,7 @@ from luksctl.model.observed import (
 )
 from luksctl.model.ports import Disks
 from luksctl.model.probe import Device, Signature
+from luksctl.value import replace
 
 _LUKS_SIGNATURE = "crypto_LUKS"
 
@@ -43,8 +45,8 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
         if intent.partition != found.identity:
             return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
         return erasing(found, intent, mapped_name, disks)
-    if isinstance(intent, InPlaceIntent):
-        return _encrypting(found, intent, disks)
+    if isinstance(intent, InPlaceIntent | DecryptIntent):
+        return _in_place(found, intent, disks)
     return _found(found, intent, disks.mapping(mapped_name), disks)
 
 
@@ -61,11 +63,18 @@ def _found(found: Device, intent: FormatIntent | None, mapping: Mapping | None, 
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
 
 
-def _encrypting(found: Device, intent: InPlaceIntent, disks: Disks) -> Encrypting | Damaged:
+def _in_place(found: Device, intent: InPlaceIntent | DecryptIntent, disks: Disks) -> Encrypting | Decrypting | Damaged:
     if intent.partition != found.identity:
-        cause = f"META announces that partition {intent.partition} is encrypted in place, which is not this one"
-        return Damaged(found, cause)
-    return Encrypting(found, intent, disks.header_copies(found), disks.in_use(found))
+        return Damaged(found, f"META announces work in place on partition {intent.partition}, which is not this one")
+    copies, holder = disks.header_copies(found), disks.in_use(found)
+    if isinstance(intent, InPlaceIntent):
+        return Encrypting(found, intent, copies, holder)
+    detached = replace(found, header=intent.header)
+    try:
+        saved = disks.header_copies(detached)
+    except DeviceMissing:
+        saved = HeaderCopies(Copies.NONE)
+    return Decrypting(detached, intent, copies, saved, holder)
 
 
 def erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Erasing:

@@ -29,6 +29,7 @@ from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
     Encrypting,
     Erasing,
     FilesystemFound,
@@ -131,7 +132,7 @@ def _steps(case: _Case, observed: Observed) -> tuple[Step, ...]:
             from luksctl.reconcile.plan_reset import steps_of_reset  # noqa: PLC0415
 
             return steps_of_reset(observed, case.meta)
-        case Encrypting():
+        case Encrypting() | Decrypting():
             from luksctl.reconcile.plan_in_place import steps_in_place  # noqa: PLC0415  # as Erasing
 
             return steps_in_place(case.desired, observed, case.meta, case.scratch_dir)
@@ -326,10 +327,7 @@ def _plain_to_encrypted(case: _Case, found: FilesystemFound) -> tuple[Step, ...]
 def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
     desired, volume = case.desired, case.desired.volume
     if desired.encryption is None:
-        raise NotBlank(
-            f"{found.device.path} is a LUKS2 volume, but the config asks for no encryption; it was not opened",
-            hint="add its keys to the config, or erase it by name",
-        )
+        return _encrypted_to_plain(case, found)
     if found.header.reencrypting or found.header.requirements:
         raise Refused(f"{found.device.path} is being re-encrypted or has requirements this version does not know")
     if found.mapping is not None and found.mapping.signature is None:
@@ -342,6 +340,18 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
     if found.format_intent is not None:
         steps.append(ConcludeFormat(volume, found.device.identity, encrypted=True))
     return tuple(steps)
+
+
+def _encrypted_to_plain(case: _Case, found: Luks2) -> tuple[Step, ...]:
+    desired = case.desired
+    if not desired.policy.in_place:
+        raise NotBlank(
+            f"{found.device.path} is a LUKS2 volume, but the config asks for no encryption; it was not opened",
+            hint=f"add its keys to the config; or luksctl decrypt {desired.volume} keeps its data, luksctl reset not",
+        )
+    from luksctl.reconcile.plan_in_place import steps_to_decrypt  # noqa: PLC0415  # few boots decrypt in place
+
+    return steps_to_decrypt(desired, found, case.meta)
 
 
 def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:

@@ -1,10 +1,15 @@
 """Decide how a plain volume becomes an encrypted one in place, up to where re-encryption takes over. Pure.
 
-    checked ─▶ keys made ─▶ header made in memory, each key proven ─▶ announced ─▶ room made ─▶ head copied to the end
-    ─▶ META says where ─▶ header placed ─▶ a key proven from the medium ─▶ META hands over to re-encryption
+    to encrypt: checked ─▶ keys made ─▶ header made in memory, each key proven ─▶ announced ─▶ room made ─▶ head copied
+    to the end ─▶ META says where ─▶ header placed ─▶ a key proven from the medium ─▶ META hands over
 
-Until the header is placed, the volume is the filesystem that it was, and may not be mounted. A header of which no copy
-is whole is none: the head is taken back, and everything begins anew.
+Until then the volume is the filesystem that it was, and may not be mounted. A header of which not both copies are whole
+is none: the head is taken back, and everything begins anew.
+
+    to decrypt: a key proven ─▶ announced ─▶ header saved to a file on another volume ─▶ begun in the file, the first of
+    the data copied over the header on the device, and compared ─▶ META hands over
+
+Until then the data is where it was, under the header in the file or on the device.
 """
 
 from __future__ import annotations
@@ -14,20 +19,25 @@ from luksctl.hints import Final
 from luksctl.model.config import STATE, FormatRequires, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.erase_step import (
+    AnnounceDecryption,
     AnnounceInPlace,
+    BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDetachment,
     ConcludePlacement,
+    DetachHeader,
     MakeRoom,
     MoveHead,
     PlaceHeader,
     RestoreHead,
 )
+from luksctl.model.header import Copies, HeaderCopies
 from luksctl.model.in_place import MEASURED, ROOM_BYTES, SHIFT_BYTES
-from luksctl.model.intent import MAX_ATTEMPTS, InPlaceIntent, InPlacePhase
+from luksctl.model.intent import MAX_ATTEMPTS, DecryptIntent, InPlaceIntent, InPlacePhase
 from luksctl.model.json_budget import budget_of_format
 from luksctl.model.meta import MetaFacts, MetaState
-from luksctl.model.observed import Encrypting, FilesystemFound
+from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks2
 from luksctl.model.probe import Device
 from luksctl.model.step import (
     AddKeyslot,
@@ -62,20 +72,28 @@ def first_steps(
     return _begin(desired, found.device, intent, scratch_dir)
 
 
-def steps_in_place(desired: DesiredVolume, found: Encrypting, meta: MetaFacts, scratch_dir: str) -> tuple[Step, ...]:
+def steps_in_place(
+    desired: DesiredVolume, found: Encrypting | Decrypting, meta: MetaFacts, scratch_dir: str
+) -> tuple[Step, ...]:
     """Return the steps that are left until re-encryption takes over; raises what stands in their way."""
     _expect_meta(meta, found.device)
-    intent, device = found.intent, found.device
     if found.holder is not None:
         raise NeedsReboot(
-            f"{device.path} is in use by {found.holder}", hint="reboot: the boot goes on before anything is mounted"
+            f"{found.device.path} is in use by {found.holder}",
+            hint="reboot: the boot goes on before anything is opened or mounted",
         )
+    if isinstance(found, Encrypting):
+        return _encryption(desired, found, scratch_dir)
+    return _decryption(desired, found)
+
+
+def _encryption(desired: DesiredVolume, found: Encrypting, scratch_dir: str) -> tuple[Step, ...]:
+    intent, device = found.intent, found.device
     placed = found.placed
     if placed is not None:
-        repair = () if found.copies.state == "equal" else (RepairHeader(intent.volume, device, placed.uuid),)
         encryption = _expect_wanted(desired, intent)
         prove = ProveAnyKey(intent.volume, device, encryption, desired.fallback)
-        return (prove, *repair, ConcludePlacement(intent.volume, device, placed.uuid))
+        return (prove, ConcludePlacement(intent.volume, device, placed.uuid))
     back: tuple[Step, ...] = ()
     if intent.phase is InPlacePhase.PLACING:
         back = (RestoreHead(intent.volume, device, intent),)
@@ -86,6 +104,53 @@ def steps_in_place(desired: DesiredVolume, found: Encrypting, meta: MetaFacts, s
         if not back:
             raise
         return back
+
+
+def steps_to_decrypt(desired: DesiredVolume, found: Luks2, meta: MetaFacts) -> tuple[Step, ...]:
+    """Return the steps that begin to decrypt a volume whose config says that it is plain, and decrypted in place."""
+    device = found.device
+    if found.header.reencrypting or found.header.requirements:
+        raise Refused(f"{device.path} is being re-encrypted, so it is not decrypted now", hint="luksctl status")
+    if not desired.detached:
+        raise Refused(
+            f"{device.path} is decrypted in place only where its header can be kept meanwhile: STATE is not mounted",
+            hint="luksctl status",
+        )
+    intent = DecryptIntent(desired.volume, device.identity, found.header.uuid, desired.detached)
+    detached = replace(device, header=desired.detached)
+    holder = None if found.mapping is None else f"{found.mapping.path}, which is open"
+    none = HeaderCopies(Copies.NONE)
+    return steps_in_place(desired, Decrypting(detached, intent, found.copies, none, holder), meta, "")
+
+
+def _decryption(desired: DesiredVolume, found: Decrypting) -> tuple[Step, ...]:
+    intent, device, volume = found.intent, found.device, found.intent.volume
+    lists = desired.fallback if desired.encryption is None else (desired.encryption, *desired.fallback)
+    if not lists:
+        raise Refused(
+            f"{device.path} is to be decrypted in place, and no config of before has a key for it",
+            hint=f"luksctl retry {volume} --drop-intent, then add its keys to the config again",
+        )
+    if intent.attempt >= MAX_ATTEMPTS:
+        because = f" ({intent.last_error})" if intent.last_error else ""
+        raise AttemptsExhausted(
+            f"beginning to decrypt it in place failed {intent.attempt} times{because}; its data is whole",
+            hint=f"mend the cause, then: luksctl retry {volume}",
+        )
+    announce = AnnounceDecryption(volume, replace(intent, attempt=intent.attempt + 1))
+    begin = (BeginDecryption(volume, device, lists[0]), ConcludeDetachment(volume, device, intent.header_uuid))
+    if found.saved:
+        return (ProveAnyKey(volume, device, lists[0], lists[1:]), announce, *begin)
+    present = found.copies.best
+    if present is None or present.uuid != intent.header_uuid:
+        raise Refused(
+            f"header {intent.header_uuid} is neither on {device.path} nor in {intent.header}",
+            hint="restore it from a backup (luksctl header restore)",
+        )
+    whole = replace(device, header="")
+    repair = () if found.copies.state is Copies.EQUAL else (RepairHeader(volume, whole, present.uuid),)
+    prove = ProveAnyKey(volume, whole, lists[0], lists[1:])
+    return (prove, *repair, announce, DetachHeader(volume, device), *begin)
 
 
 def taken_back(intent: InPlaceIntent) -> InPlaceIntent:

@@ -30,7 +30,7 @@ def begin(directory: Path) -> None:
     """Encrypt in place, up to where re-encryption takes over."""
     node = Node(directory)
     with session(in_place_wish(KEYS), node.volume_settings, node.ports) as running:
-        list(running.encrypt_in_place())
+        list(running.work_in_place())
 
 
 def next_boot(directory: Path) -> None:

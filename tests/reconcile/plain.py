@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from luksctl.cryptsetup.device import Device
-from luksctl.cryptsetup.reencryption import Direction, ReencryptMode, ReencryptParameters, Resilience
+from luksctl.cryptsetup.reencryption import Direction, ReencryptMode, ReencryptParameters, ReencryptStatus, Resilience
 from luksctl.model.config import CHEAPEST_KDF, STATE, EncryptionPolicy, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
 from luksctl.secret import Secret
@@ -21,12 +21,15 @@ from tests.reconcile.images import Node
 PLAIN_BYTES = 80 * MIB
 TAIL_BYTES = 32 * MIB
 _SECTOR = 512
-_PARAMETERS = ReencryptParameters(
+_ENCRYPTING = ReencryptParameters(
     cipher="",
     mode=ReencryptMode.ENCRYPT,
     direction=Direction.BACKWARD,
     resilience=Resilience.DATASHIFT,
     data_shift_bytes=16 * MIB,
+)
+_DECRYPTING = ReencryptParameters(
+    cipher="", mode=ReencryptMode.DECRYPT, resilience=Resilience.DATASHIFT_CHECKSUM, data_shift_bytes=16 * MIB
 )
 
 
@@ -63,10 +66,14 @@ def plain_xfs(directory: Path, *, filesystem_bytes: int = 300 * MIB, size_bytes:
     return Node(directory)
 
 
-def run_to_its_end(node: Node, passphrase: bytes) -> None:
-    """Do what is left after the header is placed: encrypt all of it, without a mapping."""
-    with Device.open(str(node.state)) as luks, Secret.take(passphrase) as key:
-        luks.reencryption.resume(_PARAMETERS, key)
+def run_to_its_end(node: Node, passphrase: bytes, header: str = "") -> None:
+    """Do what is left: encrypt all of it, or decrypt it by the detached `header`, without a mapping."""
+    state = str(node.state)
+    with Device.detached(header, state) if header else Device.open(state) as luks, Secret.take(passphrase) as key:
+        parameters = _DECRYPTING if header else _ENCRYPTING
+        if luks.reencryption.state().status is ReencryptStatus.CRASH:
+            luks.reencryption.recover(parameters, key)
+        luks.reencryption.resume(parameters, key)
         luks.reencryption.run()
 
 

@@ -39,7 +39,10 @@ KEYS = encrypted(static(0, OLD), node_id(4))
 def begin(node: Node, keys: VolumeEncryption = KEYS) -> list[Done]:
     """Encrypt in place up to where the header is placed, and return the steps."""
     with session(in_place_wish(keys), node.volume_settings, node.ports) as running:
-        return list(running.encrypt_in_place())
+        refusal = running.look().plan.refusal
+        if refusal is not None:
+            raise refusal
+        return list(running.work_in_place())
 
 
 def names(steps: list[Done]) -> list[str]:
@@ -205,7 +208,7 @@ def node_plan(node: Node, *, cheap: bool) -> LuksctlError | None:
 def until_placing(node: Node, attempt: int = 1) -> None:
     """Go as far as META's saying where the head is, and no further."""
     with session(in_place_wish(KEYS), node.volume_settings, node.ports) as running:
-        for done in running.encrypt_in_place():
+        for done in running.work_in_place():
             if type(done.step).__name__ == "MoveHead":
                 break
     (intent,) = node.facts().record.intents

@@ -23,7 +23,7 @@ from luksctl.model.config import (
 )
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import HeaderCopies, Keyslot, LuksHeader, Segment, Token
-from luksctl.model.intent import Intent, ResetIntent
+from luksctl.model.intent import FormatIntent, Intent
 from luksctl.model.meta import KeptAccess, MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
 from luksctl.model.ports import Activation, HeaderFormat, Ports
@@ -286,6 +286,10 @@ class _Headers:
     def place_header(self, device: Device, scratch: Device, uuid: str) -> None:
         raise AssertionError(f"nothing is encrypted in place here: {device.path}, {scratch.path}, {uuid}")
 
+    def begin_decryption(self, device: Device, key: Secret, slot: int) -> None:
+        key.close()
+        raise AssertionError(f"nothing is decrypted in place here: {device.path}, {slot}")
+
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         self.world.call(f"test_key {slot}")
         self._opened(device, slot, key)
@@ -379,7 +383,7 @@ class _Meta:
 
 
 def _phase(intent: Intent) -> str:
-    return "reset" if isinstance(intent, ResetIntent) else intent.phase
+    return intent.phase if isinstance(intent, FormatIntent) else "reset"
 
 
 def _token(number: int, text: str) -> Token:
