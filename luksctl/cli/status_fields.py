@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from luksctl.hints import Final
 from luksctl.model.header import HeaderCopies, HeaderCopy
-from luksctl.model.intent import ResetIntent
+from luksctl.model.intent import FormatIntent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import FilesystemFound, Luks2
 from luksctl.node.report import Report
 from luksctl.node.status import NodeStatus
 from luksctl.node.volume_status import SlotStatus, VolumeStatus
+
+_KINDS: Final = {FormatIntent: "format", ResetIntent: "reset", ReencryptIntent: "reencrypt"}
 
 
 def status_fields(status: NodeStatus) -> dict[str, object]:
@@ -41,8 +44,8 @@ def _meta(meta: MetaFacts) -> dict[str, object]:
                 "volume": intent.volume,
                 "partition": intent.partition,
                 "attempt": intent.attempt,
-                "kind": "reset" if isinstance(intent, ResetIntent) else "format",
-                "phase": None if isinstance(intent, ResetIntent) else intent.phase.value,
+                "kind": _KINDS[type(intent)],
+                "phase": intent.phase.value if isinstance(intent, FormatIntent) else None,
                 "lastError": intent.last_error or None,
             }
             for intent in meta.record.intents

@@ -3,13 +3,15 @@
     {"version": 1,
      "intents": [{"kind": "format", "volume", "partition", "headerUUID", "attempt", "phase", "lastError"},
                  {"kind": "reset", "volume", "partition", "method", "attempt", "headBytes", "positionBytes", "was",
-                  "lastError"}],
+                  "lastError"},
+                 {"kind": "reencrypt", "volume", "partition", "headerUUID", "cipher", "moved": [[new, old, role]],
+                  "token", "sectorSize", "resilience", "hotzoneBytes", "maxRate", "attempt", "lastError"}],
      "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null,
      "trial": {"bootID", "deadline", "storedSHA256"}}
 
-A reader must understand every intent of its version, so a new kind of intent is a new version: resets are version 2.
-That is written only while there is one, so that a luksctl which knows version 1 reads everything else. Fields it may
-ignore can be added without a version: they are kept when the record is written.
+A reader must understand every intent of its version, so a new kind of intent is a new version: resets are version 2,
+re-encryptions version 3. The lowest version that has all that is announced is written, so that an older luksctl reads
+everything else. Fields it may ignore can be added without a version: they are kept when the record is written.
 """
 
 from __future__ import annotations
@@ -19,11 +21,22 @@ from collections.abc import Mapping
 
 from luksctl.errors import MetaError
 from luksctl.hints import Final, assert_never
-from luksctl.model.intent import EraseMethod, FormatIntent, FormatPhase, Intent, ResetIntent
+from luksctl.model.intent import (
+    EraseMethod,
+    FormatIntent,
+    FormatPhase,
+    Intent,
+    MovedSlot,
+    ReencryptIntent,
+    ResetIntent,
+    Resilience,
+    SlotRole,
+)
 from luksctl.model.meta import MachineCheck, NodeRecord, Trial
 from luksctl.value import field, frozen
 
-VERSION: Final = 2
+VERSION: Final = 3
+_WITH_RESETS: Final = 2
 _WITH_FORMATS_ONLY: Final = 1
 # The cause of a failed attempt is free text; it must never be what fills META.
 LAST_ERROR_CHARACTERS: Final = 500
@@ -46,7 +59,7 @@ def encode(record: NodeRecord, unknown_fields: Mapping[str, object]) -> bytes:
     check = record.machine_check
     document = {
         **unknown_fields,
-        "version": VERSION if record.resets else _WITH_FORMATS_ONLY,
+        "version": _version_of(record),
         "intents": [_encode_intent(intent) for intent in record.intents],
         "partitions": dict(record.partitions),
         "encrypted": list(record.encrypted),
@@ -98,6 +111,12 @@ def decode(value: bytes | None) -> StoredRecord:
     return StoredRecord(record, {name: inner for name, inner in fields.items() if name not in _FIELDS})
 
 
+def _version_of(record: NodeRecord) -> int:
+    if record.reencryptions:
+        return VERSION
+    return _WITH_RESETS if record.resets else _WITH_FORMATS_ONLY
+
+
 def _encode_intent(intent: Intent) -> dict[str, object]:
     match intent:
         case FormatIntent():
@@ -122,7 +141,27 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
                 "was": intent.was,
                 "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
             }
+        case ReencryptIntent():
+            return _encode_reencryption(intent)
     assert_never(intent)
+
+
+def _encode_reencryption(intent: ReencryptIntent) -> dict[str, object]:
+    return {
+        "kind": "reencrypt",
+        "volume": intent.volume,
+        "partition": intent.partition,
+        "headerUUID": intent.header_uuid,
+        "cipher": intent.cipher,
+        "moved": [[slot.new, slot.old, slot.role.value] for slot in intent.moved],
+        "token": intent.token,
+        "sectorSize": intent.sector_size_bytes,
+        "resilience": intent.resilience.value,
+        "hotzoneBytes": intent.hotzone_bytes,
+        "maxRate": intent.max_rate_bytes_s,
+        "attempt": intent.attempt,
+        "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+    }
 
 
 def _decode_intent(entry: object) -> Intent:
@@ -132,6 +171,8 @@ def _decode_intent(entry: object) -> Intent:
             return _decode_format(fields)
         case "reset":
             return _decode_reset(fields)
+        case "reencrypt":
+            return _decode_reencryption(fields)
         case _:
             raise _damaged("an intent is of a kind this luksctl does not know")
 
@@ -151,6 +192,39 @@ def _decode_reset(fields: dict[str, object]) -> ResetIntent:
         was=_text(fields.get("was", ""), "an intent's was"),
         last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
     )
+
+
+def _decode_reencryption(fields: dict[str, object]) -> ReencryptIntent:
+    try:
+        resilience = Resilience(_text(fields.get("resilience"), "an intent's resilience"))
+    except ValueError as error:
+        raise _damaged("an intent has a resilience this luksctl does not know") from error
+    return ReencryptIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        header_uuid=_text(fields.get("headerUUID"), "an intent's headerUUID"),
+        cipher=_text(fields.get("cipher"), "an intent's cipher"),
+        moved=tuple(_decode_moved(entry) for entry in _list(fields.get("moved"), "an intent's moved")),
+        token=_number(fields.get("token"), "token"),
+        sector_size_bytes=_number(fields.get("sectorSize"), "sectorSize"),
+        resilience=resilience,
+        hotzone_bytes=_number(fields.get("hotzoneBytes"), "hotzoneBytes"),
+        max_rate_bytes_s=_number(fields.get("maxRate"), "maxRate"),
+        attempt=_number(fields.get("attempt"), "attempt"),
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_moved(entry: object) -> MovedSlot:
+    match entry:
+        case [new, old, role]:
+            try:
+                known = SlotRole(_text(role, "a moved slot's role"))
+            except ValueError as error:
+                raise _damaged("a moved slot has a role this luksctl does not know") from error
+            return MovedSlot(_number(new, "moved slot"), _number(old, "moved slot"), known)
+        case _:
+            raise _damaged("a moved slot is not a list of three")
 
 
 def _decode_format(fields: dict[str, object]) -> FormatIntent:

@@ -61,4 +61,50 @@ class ResetIntent:
     last_error: str = ""
 
 
-Intent = FormatIntent | ResetIntent
+class Resilience(StrEnum):
+    """What makes a torn hot zone of a re-encryption recoverable, as libcryptsetup names it."""
+
+    CHECKSUM = "checksum"
+    JOURNAL = "journal"
+
+
+class SlotRole(StrEnum):
+    """Why a keyslot is carried over to the new volume key."""
+
+    CONFIG = "config"  # goes back to its number once it is done
+    RECOVERY = "recovery"  # stays at its new number, and is noted there
+    UNMANAGED = "unmanaged"  # stays at its new number, and is nobody's of ours
+
+
+@frozen
+class MovedSlot:
+    """The key of keyslot `old` opens the new volume key by keyslot `new`."""
+
+    new: int
+    old: int
+    role: SlotRole = SlotRole.CONFIG
+
+
+@frozen
+class ReencryptIntent:
+    """We are giving `volume` a new volume key: in META from before the first new keyslot until all is as before.
+
+    How far it is stands in the header (`reencrypt_stage`). `token` is the id of the bookkeeping for the new volume
+    key. With `hotzone_bytes` 0 libcryptsetup chooses, with `max_rate_bytes_s` 0 it goes as fast as it can.
+    """
+
+    volume: str
+    partition: str
+    header_uuid: str
+    cipher: str
+    moved: tuple[MovedSlot, ...] = ()
+    token: int = 0
+    sector_size_bytes: int = 512
+    resilience: Resilience = Resilience.CHECKSUM
+    hotzone_bytes: int = 0
+    max_rate_bytes_s: int = 0
+    attempt: int = 0
+    last_error: str = ""
+
+
+Intent = FormatIntent | ResetIntent | ReencryptIntent

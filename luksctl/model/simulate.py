@@ -6,9 +6,16 @@ import json
 from collections.abc import Callable
 
 from luksctl.hints import assert_never
+from luksctl.model.announced_step import (
+    AnnounceReset,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    Overwrite,
+)
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment, Token
 from luksctl.model.intent import FormatIntent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState
@@ -26,6 +33,7 @@ from luksctl.model.observed import (
     Unfinished,
 )
 from luksctl.model.probe import Device, Signature
+from luksctl.model.simulate_reencrypt import reencrypting
 from luksctl.model.step import (
     AddKeyslot,
     AnnounceKeyslot,
@@ -115,7 +123,7 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             record = world.meta.record.with_finished(volume, partition, encrypted=encrypted)
             return _concluded(World(world.observed, _written(replace(world.meta, record=record))))
         case _:
-            assert_never(step)
+            return World(*reencrypting(_luks(world), world.meta, step))
 
 
 def _resetting(

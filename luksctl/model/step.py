@@ -6,9 +6,22 @@ What is on disk when the power fails inside a step stands in its docstring; `sim
 from __future__ import annotations
 
 from luksctl.hints import ClassVar
+from luksctl.model.announced_step import (
+    AddNewKeyslots,
+    AnnounceReencryption,
+    AnnounceReset,
+    ConcludeReencryption,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    Overwrite,
+    RunReencryption,
+    StartReencryption,
+    TakeBackReencryption,
+)
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
 from luksctl.model.destroys import Destroys
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device
 from luksctl.value import frozen
@@ -349,6 +362,12 @@ Step = (
     | Overwrite
     | Discard
     | ConcludeReset
+    | AnnounceReencryption
+    | AddNewKeyslots
+    | StartReencryption
+    | RunReencryption
+    | TakeBackReencryption
+    | ConcludeReencryption
 )
 
 

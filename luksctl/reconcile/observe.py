@@ -7,7 +7,7 @@ from collections.abc import Callable
 from luksctl.errors import DeviceError
 from luksctl.model.config import VolumeSettings
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent, ResetIntent
+from luksctl.model.intent import FormatIntent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
@@ -24,6 +24,7 @@ from luksctl.model.observed import (
 )
 from luksctl.model.ports import Disks
 from luksctl.model.probe import Device, Signature
+from luksctl.value import replace
 
 _LUKS_SIGNATURE = "crypto_LUKS"
 
@@ -42,6 +43,8 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
         if intent.partition != found.identity:
             return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
         return erasing(found, intent, mapped_name, disks)
+    if isinstance(intent, ReencryptIntent):
+        return _reencrypting(found, intent, disks.mapping(mapped_name), disks)
     return _found(found, intent, disks.mapping(mapped_name), disks)
 
 
@@ -56,6 +59,21 @@ def _found(found: Device, intent: FormatIntent | None, mapping: Mapping | None, 
     if intent is not None and intent.partition != found.identity:
         return Damaged(found, f"META announces a format of partition {intent.partition}, which is not this one")
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
+
+
+def _reencrypting(found: Device, intent: ReencryptIntent, mapping: Mapping | None, disks: Disks) -> Observed:
+    """Look at what gets a new volume key; META never speaks for another header than the one that it names."""
+    if intent.partition != found.identity:
+        return Damaged(found, f"META announces a re-encryption of partition {intent.partition}, which is not this one")
+    observed = _found(found, None, mapping, disks)
+    if isinstance(observed, Damaged) and mapping is not None:
+        # Whoever re-encrypts writes one copy after the other all the time: both may have been looked at half written.
+        observed = _found(found, None, mapping, disks)
+    if isinstance(observed, Damaged):
+        return observed
+    if not isinstance(observed, Luks2) or observed.header.uuid != intent.header_uuid:
+        return Damaged(found, f"META announces a re-encryption of header {intent.header_uuid}, which is not here")
+    return replace(observed, reencryption=intent)
 
 
 def erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Erasing:
