@@ -16,7 +16,7 @@ from luksctl.cli.status_fields import status_fields
 from luksctl.cli.steps import PHASES
 from luksctl.cli.volumes import volumes_of
 from luksctl.model.header import HeaderCopies, HeaderCopy, Keyslot
-from luksctl.model.intent import DecryptIntent, InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
@@ -75,17 +75,18 @@ def _show(status: NodeStatus, console: Console) -> None:
 def _announced(meta: MetaFacts) -> Iterator[str]:
     for intent in meta.record.intents:
         last = f", stopped by: {intent.last_error}" if intent.last_error else ""
-        if isinstance(intent, ResetIntent):
-            yield f"announces that {intent.volume} is erased: attempt {intent.attempt}{last}"
-            continue
-        if isinstance(intent, InPlaceIntent):
-            how_far = f"attempt {intent.attempt}, {intent.phase}"
-            yield f"announces that {intent.volume} is encrypted in place: {how_far}{last}"
-            continue
-        if isinstance(intent, DecryptIntent):
-            yield f"announces that {intent.volume} is decrypted in place: attempt {intent.attempt}{last}"
-            continue
-        yield f"announces the format of {intent.volume}: attempt {intent.attempt}, {PHASES[intent.phase]}{last}"
+        match intent:
+            case ResetIntent():
+                yield f"announces that {intent.volume} is erased: attempt {intent.attempt}{last}"
+            case ReencryptIntent():
+                yield f"announces that {intent.volume} gets a new volume key{last}"
+            case InPlaceIntent():
+                how_far = f"attempt {intent.attempt}, {intent.phase}"
+                yield f"announces that {intent.volume} is encrypted in place: {how_far}{last}"
+            case DecryptIntent():
+                yield f"announces that {intent.volume} is decrypted in place: attempt {intent.attempt}{last}"
+            case FormatIntent():
+                yield f"announces the format of {intent.volume}: attempt {intent.attempt}, {PHASES[intent.phase]}{last}"
     if meta.record.encrypted:
         yield f"expects to be encrypted: {', '.join(meta.record.encrypted)}"
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from luksctl.hints import Final
 from luksctl.model.header import HeaderCopies, HeaderCopy
-from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import FilesystemFound, Luks2
 from luksctl.node.report import Report
 from luksctl.node.status import NodeStatus
 from luksctl.node.volume_status import SlotStatus, VolumeStatus
 
-_KINDS: Final = {FormatIntent: "format", ResetIntent: "reset", InPlaceIntent: "inPlace", DecryptIntent: "decrypt"}
+_KINDS: Final = {
+    FormatIntent: "format",
+    ResetIntent: "reset",
+    ReencryptIntent: "reencrypt",
+    InPlaceIntent: "inPlace",
+    DecryptIntent: "decrypt",
+}
 
 
 def status_fields(status: NodeStatus) -> dict[str, object]:
@@ -45,7 +51,7 @@ def _meta(meta: MetaFacts) -> dict[str, object]:
                 "partition": intent.partition,
                 "attempt": intent.attempt,
                 "kind": _KINDS[type(intent)],
-                "phase": None if isinstance(intent, ResetIntent | DecryptIntent) else intent.phase.value,
+                "phase": intent.phase.value if isinstance(intent, FormatIntent | InPlaceIntent) else None,
                 "lastError": intent.last_error or None,
             }
             for intent in meta.record.intents

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from luksctl.hints import Final, assert_never
-from luksctl.model.config import DEFAULT_CIPHER, KdfCost
-from luksctl.model.destroys import Destroys
-from luksctl.model.erase_step import (
+from luksctl.model.announced_step import (
+    AddNewKeyslots,
     AnnounceDecryption,
     AnnounceInPlace,
+    AnnounceReencryption,
     AnnounceReset,
     BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDecryption,
     ConcludeDetachment,
     ConcludePlacement,
+    ConcludeReencryption,
     ConcludeReset,
     DecryptStep,
     DetachHeader,
@@ -26,8 +28,14 @@ from luksctl.model.erase_step import (
     MoveHead,
     Overwrite,
     PlaceHeader,
+    ReencryptStep,
     RestoreHead,
+    RunReencryption,
+    StartReencryption,
+    TakeBackReencryption,
 )
+from luksctl.model.config import DEFAULT_CIPHER, KdfCost
+from luksctl.model.destroys import Destroys
 from luksctl.model.intent import FormatPhase
 from luksctl.model.step import (
     AddKeyslot,
@@ -139,7 +147,7 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
         case AnnounceReset() | EraseHeader() | EraseEnds() | Overwrite() | Discard() | ConcludeReset():
             return _of_reset(step)
         case _:
-            assert_never(step)
+            return _of_reencryption(step)
 
 
 def _in_place(step: InPlaceStep) -> str:
@@ -156,6 +164,8 @@ def _of_decryption(step: DecryptStep) -> str:
             return f"begin it in {device.header}, and copy the first of the data over the header on {device.path}"
         case ConcludeDetachment():
             return "hand the volume over to re-encryption, in META"
+        case ConcludeDecryption(_, device):
+            return f"take the volume out of META as an encrypted one, and remove {device.header}"
     assert_never(step)
 
 
@@ -196,6 +206,25 @@ def _of_reset(step: AnnounceReset | EraseHeader | EraseEnds | Overwrite | Discar
             return f"discard all blocks of {device.path}"
         case ConcludeReset():
             return "see that it is blank, and take it out of META"
+    assert_never(step)
+
+
+def _of_reencryption(step: ReencryptStep) -> str:
+    match step:
+        case AnnounceReencryption(_, intent):
+            return f"announce in META that header {intent.header_uuid} gets a new volume key"
+        case AddNewKeyslots(_, device, intent):
+            slots = ", ".join(str(slot.new) for slot in intent.moved)
+            return f"write every key into a second keyslot of {device.path} ({slots}), for the new volume key"
+        case StartReencryption(_, device):
+            return f"write the plan of the re-encryption into the header of {device.path}"
+        case RunReencryption(_, device, intent):
+            return f"re-encrypt {device.path} with a new volume key, {intent.cipher}, {intent.resilience}"
+        case TakeBackReencryption(_, _, _, slots):
+            named = ", ".join(map(str, slots)) or "none is left"
+            return f"remove the keyslots of a re-encryption that did not start ({named})"
+        case ConcludeReencryption():
+            return "take the announcement of the re-encryption back"
     assert_never(step)
 
 

@@ -16,6 +16,7 @@ from luksctl.errors import CryptsetupError
 from luksctl.model import probe
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
 from luksctl.model.header import HeaderCopies
+from luksctl.model.intent import MovedSlot, ReencryptIntent
 from luksctl.model.ports import Activation, HeaderFormat
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
@@ -105,15 +106,63 @@ class LuksHeaders:
 
     def activate(self, device: probe.Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
         """Open as /dev/mapper/`mapped_name` from a checked copy of the header. Writes nothing."""
-        from luksctl.cryptsetup.mappings import ActivateFlag  # noqa: PLC0415  # first the key, which may take long
+        from luksctl.cryptsetup.mappings import activate_flags  # noqa: PLC0415  # first the key, which may take long
 
-        flags = ActivateFlag.named(how.options)
-        if how.allow_discards:
-            flags |= ActivateFlag.ALLOW_DISCARDS
-        if how.read_only:
-            flags |= ActivateFlag.READONLY
         with self._open_copy(device, ()) as luks:
-            luks.mappings.activate_by_volume_key(mapped_name, volume_key, flags=flags)
+            luks.mappings.activate_by_volume_key(mapped_name, volume_key, flags=activate_flags(how))
+
+    def activate_reencrypting(self, device: probe.Device, mapped_name: str, key: Secret, how: Activation) -> None:
+        """Open what is being re-encrypted from the header itself, by any slot. Cut: the hot zone is torn as before.
+
+        The library refuses metadata that the volume keys do not vouch for, before it mends anything.
+        """
+        from luksctl.cryptsetup.mappings import activate_flags  # noqa: PLC0415  # as activate
+
+        with self._open(device) as luks:
+            luks.mappings.activate_by_passphrase(mapped_name, key, flags=activate_flags(how))
+
+    def why_not_reencrypt(self) -> str | None:
+        """Say why the installed libcryptsetup must not re-encrypt, or None."""
+        from luksctl.cryptsetup.soundness import why_not_reencrypt  # noqa: PLC0415  # as format
+
+        return why_not_reencrypt()
+
+    def add_new_keyslot(
+        self, device: probe.Device, slot: int, key: Secret, volume_key: Secret, kdf: KdfCost, *, first: bool
+    ) -> None:
+        """Write `key` into the free `slot`, bound to no data, then sync. Cut: it is not there, or there and whole."""
+        with self._open(device) as luks:
+            luks.keyslots.add_unbound(slot, key, volume_key, kdf, known_key=not first)
+
+    def start_reencryption(
+        self, device: probe.Device, key: Secret, slots: MovedSlot, how: ReencryptIntent, mapped_name: str | None
+    ) -> None:
+        """Write the plan into the header. Cut: started or not."""
+        from luksctl.cryptsetup import reencryption  # noqa: PLC0415  # as format
+
+        with self._open(device) as luks:
+            luks.reencryption.start(
+                reencryption.parameters_of(how),
+                key,
+                old_slot=slots.old,
+                new_slot=slots.new,
+                active_name=mapped_name,
+                flags=reencryption.ReencryptFlag.INITIALIZE_ONLY,
+            )
+
+    def run_reencryption(
+        self,
+        device: probe.Device,
+        key: Secret,
+        how: ReencryptIntent,
+        mapped_name: str | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Mend a torn hot zone, and re-encrypt to the end. Cut: a torn hot zone."""
+        from luksctl.cryptsetup.reencryption import go_on  # noqa: PLC0415  # as format
+
+        with self._open(device) as luks:
+            go_on(luks.reencryption, how, key, mapped_name, progress)
 
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""

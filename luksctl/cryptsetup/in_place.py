@@ -19,18 +19,12 @@ from luksctl.cryptsetup.header_restore import (
 )
 from luksctl.cryptsetup.kdf import KdfBounds
 from luksctl.cryptsetup.ondisk import Pread, read_copies
-from luksctl.cryptsetup.reencryption import (
-    Direction,
-    ReencryptFlag,
-    ReencryptMode,
-    ReencryptParameters,
-    ReencryptStatus,
-    Resilience,
-)
+from luksctl.cryptsetup.reencryption import ReencryptFlag, ReencryptStatus, parameters_of
 from luksctl.errors import DeviceError
 from luksctl.hints import Final
 from luksctl.model.header import Copies
 from luksctl.model.in_place import SHIFT_BYTES
+from luksctl.model.intent import ReencryptIntent, ReencryptKind
 from luksctl.model.probe import Range
 from luksctl.secret import Secret
 
@@ -43,13 +37,7 @@ def begin_encryption(scratch: str, data_path: str, cipher: str, key: Secret, slo
 
     The copy is synced. Everything moves by SHIFT_BYTES towards the end, from the end on. Cut: the head is where it was.
     """
-    parameters = ReencryptParameters(
-        cipher=cipher,
-        mode=ReencryptMode.ENCRYPT,
-        direction=Direction.BACKWARD,
-        resilience=Resilience.DATASHIFT,
-        data_shift_bytes=SHIFT_BYTES,
-    )
+    parameters = parameters_of(ReencryptIntent("", "", "", cipher, kind=ReencryptKind.ENCRYPT))
     flags = ReencryptFlag.INITIALIZE_ONLY | ReencryptFlag.MOVE_FIRST_SEGMENT
     with Device.detached(scratch, data_path, bounds=bounds) as luks:
         luks.reencryption.start(parameters, key, old_slot=None, new_slot=slot, flags=flags)
@@ -67,12 +55,7 @@ def begin_decryption(header_path: str, data_path: str, key: Secret, slot: int, b
     libcryptsetup copies the first SHIFT_BYTES of the data over the header on the device; synced. Cut: the data is where
     it was, and the file has the header as before, or as it will be.
     """
-    parameters = ReencryptParameters(
-        cipher="",
-        mode=ReencryptMode.DECRYPT,
-        resilience=Resilience.DATASHIFT_CHECKSUM,
-        data_shift_bytes=SHIFT_BYTES,
-    )
+    parameters = parameters_of(ReencryptIntent("", "", "", "", kind=ReencryptKind.DECRYPT))
     flags = ReencryptFlag.INITIALIZE_ONLY | ReencryptFlag.MOVE_FIRST_SEGMENT
     with Device.detached(header_path, data_path, bounds=bounds) as luks:
         if luks.reencryption.state().status is ReencryptStatus.NONE:

@@ -124,7 +124,7 @@ class SystemInPlaceDisks:
         """Make the file anew: zeros, for nobody else to read."""
         try:
             os.makedirs(os.path.dirname(scratch.path), mode=0o755, exist_ok=True)
-            self.drop_scratch(scratch)
+            self.drop(scratch.path)
             fd = os.open(scratch.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 os.ftruncate(fd, scratch.size_bytes)
@@ -135,10 +135,10 @@ class SystemInPlaceDisks:
                 f"{scratch.path} cannot be made: {error.strerror}", operation="make the header"
             ) from error
 
-    def drop_scratch(self, scratch: Device) -> None:
+    def drop(self, path: str) -> None:
         """Take the file away, if it is there."""
         with suppress(FileNotFoundError):
-            os.unlink(scratch.path)
+            os.unlink(path)
 
 
 def _e2fsck(device: Device, *options: str) -> None:

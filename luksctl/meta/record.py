@@ -4,6 +4,9 @@
      "intents": [{"kind": "format", "volume", "partition", "headerUUID", "attempt", "phase", "lastError"},
                  {"kind": "reset", "volume", "partition", "method", "attempt", "headBytes", "positionBytes", "was",
                   "lastError"},
+                 {"kind": "reencrypt", "volume", "partition", "headerUUID", "cipher", "moved": [[new, old, role]],
+                  "token", "sectorSize", "resilience", "hotzoneBytes", "maxRate", "data", "header",
+                  "attempt", "lastError"},
                  {"kind": "inPlace", "volume", "partition", "headerUUID", "attempt", "phase", "movedBytes": [offset,
                   size] | null, "headSHA256", "lastError"},
                  {"kind": "decrypt", "volume", "partition", "headerUUID", "header", "attempt", "lastError"}],
@@ -11,8 +14,9 @@
      "trial": {"bootID", "deadline", "storedSHA256"}}
 
 A reader must understand every intent of its version, so a new kind of intent is a new version: resets are version 2,
-work in place is version 3. It is written only while there is one, so that an older luksctl reads everything else.
-Fields it may ignore can be added without a version: they are kept when the record is written.
+re-encryptions and work in place version 3. The lowest version that has all that is announced is written, so that an
+older luksctl reads everything else. Fields it may ignore can be added without a version: they are kept when the record
+is written.
 """
 
 from __future__ import annotations
@@ -30,7 +34,12 @@ from luksctl.model.intent import (
     InPlaceIntent,
     InPlacePhase,
     Intent,
+    MovedSlot,
+    ReencryptIntent,
+    ReencryptKind,
     ResetIntent,
+    Resilience,
+    SlotRole,
 )
 from luksctl.model.meta import MachineCheck, NodeRecord, Trial
 from luksctl.model.probe import Range
@@ -118,7 +127,7 @@ def _version_of(intent: Intent) -> int:
             return _WITH_FORMATS_ONLY
         case ResetIntent():
             return _WITH_RESETS
-        case InPlaceIntent() | DecryptIntent():
+        case ReencryptIntent() | InPlaceIntent() | DecryptIntent():
             return VERSION
     assert_never(intent)
 
@@ -147,6 +156,8 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
                 "was": intent.was,
                 "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
             }
+        case ReencryptIntent():
+            return _encode_reencryption(intent)
         case InPlaceIntent():
             moved = intent.moved
             return {
@@ -173,6 +184,26 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
     assert_never(intent)
 
 
+def _encode_reencryption(intent: ReencryptIntent) -> dict[str, object]:
+    return {
+        "kind": "reencrypt",
+        "volume": intent.volume,
+        "partition": intent.partition,
+        "headerUUID": intent.header_uuid,
+        "cipher": intent.cipher,
+        "moved": [[slot.new, slot.old, slot.role.value] for slot in intent.moved],
+        "token": intent.token,
+        "sectorSize": intent.sector_size_bytes,
+        "resilience": intent.resilience.value,
+        "hotzoneBytes": intent.hotzone_bytes,
+        "maxRate": intent.max_rate_bytes_s,
+        "data": intent.kind.value,
+        "header": intent.header,
+        "attempt": intent.attempt,
+        "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+    }
+
+
 def _decode_intent(entry: object) -> Intent:
     fields = _object(entry, "an intent")
     match fields.get("kind"):
@@ -180,6 +211,8 @@ def _decode_intent(entry: object) -> Intent:
             return _decode_format(fields)
         case "reset":
             return _decode_reset(fields)
+        case "reencrypt":
+            return _decode_reencryption(fields)
         case "inPlace":
             return _decode_in_place(fields)
         case "decrypt":
@@ -203,6 +236,45 @@ def _decode_reset(fields: dict[str, object]) -> ResetIntent:
         was=_text(fields.get("was", ""), "an intent's was"),
         last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
     )
+
+
+def _decode_reencryption(fields: dict[str, object]) -> ReencryptIntent:
+    try:
+        resilience = Resilience(_text(fields.get("resilience"), "an intent's resilience"))
+    except ValueError as error:
+        raise _damaged("an intent has a resilience this luksctl does not know") from error
+    try:
+        kind = ReencryptKind(_text(fields.get("data"), "an intent's data"))
+    except ValueError as error:
+        raise _damaged("an intent does something with its data that this luksctl does not know") from error
+    return ReencryptIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        header_uuid=_text(fields.get("headerUUID"), "an intent's headerUUID"),
+        cipher=_text(fields.get("cipher"), "an intent's cipher"),
+        moved=tuple(_decode_moved(entry) for entry in _list(fields.get("moved"), "an intent's moved")),
+        token=_number(fields.get("token"), "token"),
+        sector_size_bytes=_number(fields.get("sectorSize"), "sectorSize"),
+        resilience=resilience,
+        hotzone_bytes=_number(fields.get("hotzoneBytes"), "hotzoneBytes"),
+        max_rate_bytes_s=_number(fields.get("maxRate"), "maxRate"),
+        kind=kind,
+        header=_text(fields.get("header"), "an intent's header"),
+        attempt=_number(fields.get("attempt"), "attempt"),
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_moved(entry: object) -> MovedSlot:
+    match entry:
+        case [new, old, role]:
+            try:
+                known = SlotRole(_text(role, "a moved slot's role"))
+            except ValueError as error:
+                raise _damaged("a moved slot has a role this luksctl does not know") from error
+            return MovedSlot(_number(new, "moved slot"), _number(old, "moved slot"), known)
+        case _:
+            raise _damaged("a moved slot is not a list of three")
 
 
 def _decode_in_place(fields: dict[str, object]) -> InPlaceIntent:

@@ -53,5 +53,5 @@ class InPlaceDisks(Protocol):
     def make_scratch(self, scratch: Device) -> None:
         """Make the file in memory anew: zeros, for nobody else to read."""
 
-    def drop_scratch(self, scratch: Device) -> None:
+    def drop(self, path: str) -> None:
         """Take the file away, if it is there."""

@@ -15,8 +15,10 @@ Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.probe import Device, Signature
 from luksctl.value import frozen
 
@@ -88,6 +90,14 @@ class Erasing:
     holder: str | None = None
 
 
+class ReencryptStage(StrEnum):
+    """Where an announced re-encryption stands, by what the header says: nothing that could be wrong is noted."""
+
+    PREPARING = "preparing"  # nothing is re-encrypted; new keyslots are there, bound to no data
+    RUNNING = "running"  # part of the data may have the new volume key; it opens by passphrase only
+    SETTLING = "settling"  # nothing left to re-encrypt, or to take back; keys may not be back at their numbers
+
+
 @frozen
 class Encrypting:
     """Our announced encryption in place, before its header counts: the filesystem is never mounted as it is.
@@ -133,18 +143,34 @@ class Decrypting:
 
 @frozen
 class Luks2:
-    """A LUKS2 volume; `mapping` is set when it is open under our name with this device below."""
+    """A LUKS2 volume; `mapping` is set when it is open under our name with this device below.
+
+    `reencryption` is set while META announces that this very header gets a new volume key.
+    """
 
     device: Device
     copies: HeaderCopies
     header: LuksHeader
     mapping: Mapping | None = None
     format_intent: FormatIntent | None = None
+    reencryption: ReencryptIntent | None = None
 
     @property
     def copies_equal(self) -> bool:
         """Tell whether both copies are valid and say the same."""
         return self.copies.state is Copies.EQUAL
+
+    @property
+    def reencrypt_stage(self) -> ReencryptStage | None:
+        """Return where the announced re-encryption stands, None where none is announced."""
+        if self.reencryption is None:
+            return None
+        if self.header.reencrypting:
+            return ReencryptStage.RUNNING
+        present = [slot.new for slot in self.reencryption.moved if self.header.keyslot(slot.new) is not None]
+        if all(self.header.bound(number) for number in present):
+            return ReencryptStage.SETTLING
+        return ReencryptStage.PREPARING
 
 
 @frozen

@@ -12,6 +12,7 @@ from luksctl.errors import Refused
 from luksctl.hints import TYPE_CHECKING, Protocol
 from luksctl.model.config import ConfiguredKey, EncryptionPolicy, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
 from luksctl.model.header import HeaderCopies
+from luksctl.model.intent import MovedSlot, ReencryptIntent
 from luksctl.model.meta import KeptAccess, MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
 from luksctl.model.probe import Device, Hardware, Range, Signature
@@ -108,6 +109,38 @@ class Headers(Protocol):
 
     def activate(self, device: Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
         """Open as /dev/mapper/`mapped_name` from a checked copy of the header. Writes nothing."""
+
+    def activate_reencrypting(self, device: Device, mapped_name: str, key: Secret, how: Activation) -> None:
+        """Open what is being re-encrypted, by a key that opens a keyslot of both volume keys.
+
+        A hot zone that was torn is mended first, which writes.
+        """
+
+    def why_not_reencrypt(self) -> str | None:
+        """Say why the installed libcryptsetup must not re-encrypt, or None."""
+
+    def add_new_keyslot(
+        self, device: Device, slot: int, key: Secret, volume_key: Secret, kdf: KdfCost, *, first: bool
+    ) -> None:
+        """Write `key` into the free `slot` for the new `volume_key`, which no data has yet; `first` of all for it."""
+
+    def start_reencryption(
+        self, device: Device, key: Secret, slots: MovedSlot, how: ReencryptIntent, mapped_name: str | None
+    ) -> None:
+        """Write the plan into the header; `key` opens both of `slots`. Cut: started or not."""
+
+    def run_reencryption(
+        self,
+        device: Device,
+        key: Secret,
+        how: ReencryptIntent,
+        mapped_name: str | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Re-encrypt to the end, telling `progress` how many bytes of how many are done; what it raises stops it.
+
+        NeedsReboot where it was killed in the middle of a hot zone below an open mapping. Cut: a torn hot zone.
+        """
 
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""

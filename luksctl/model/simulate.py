@@ -6,31 +6,19 @@ import json
 from collections.abc import Callable
 
 from luksctl.hints import assert_never
-from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
-from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
-from luksctl.model.erase_step import (
-    AnnounceDecryption,
-    AnnounceInPlace,
+from luksctl.model.announced_step import (
     AnnounceReset,
-    BeginDecryption,
-    BuildHeader,
-    CheckInPlace,
-    ConcludeDetachment,
-    ConcludePlacement,
     ConcludeReset,
-    DetachHeader,
     Discard,
     EraseEnds,
     EraseHeader,
-    MakeRoom,
-    MoveHead,
+    InPlaceStep,
     Overwrite,
-    PlaceHeader,
-    RestoreHead,
 )
+from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
+from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
 from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment, Token
-from luksctl.model.in_place import SHIFT_BYTES
-from luksctl.model.intent import FormatIntent, InPlaceIntent, InPlacePhase, ResetIntent
+from luksctl.model.intent import FormatIntent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import (
     Ambiguous,
@@ -47,7 +35,9 @@ from luksctl.model.observed import (
     Observed,
     Unfinished,
 )
-from luksctl.model.probe import Device, Range, Signature
+from luksctl.model.probe import Device, Signature
+from luksctl.model.simulate_in_place import in_place
+from luksctl.model.simulate_reencrypt import reencrypting
 from luksctl.model.step import (
     AddKeyslot,
     AnnounceKeyslot,
@@ -88,13 +78,13 @@ class World:
 
 def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912  # one case per step
     """Return the world after `step`; ValueError for a step that makes no sense where the world is."""
+    if isinstance(step, InPlaceStep):
+        return World(*in_place(world.observed, world.meta, step))
     match step:
         case MakeKey() | WriteToken() | ProveKey() | TakeKey() | ProveAnyKey():
             return world
         case AddKeyslot() | RecordKeyslots() if isinstance(world.observed, Encrypting | FilesystemFound):
             return world  # into the header in memory
-        case CheckInPlace() | BuildHeader():
-            return world
         case AnnounceKeyslot(_, _, slot, serves, token):
             return _with_header(world, _noting(_header(world), token, lambda books: books.with_underway(slot, serves)))
         case RecordKeyslots(_, _, keys, token, recovery):
@@ -110,10 +100,6 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
         case RemoveKeyslot(_, _, slot):
             kept = tuple(keyslot for keyslot in _header(world).keyslots if keyslot.number != slot)
             return _with_header(world, replace(_header(world), keyslots=kept))
-        case AnnounceDecryption() | DetachHeader() | BeginDecryption() | ConcludeDetachment():
-            return _decrypting(world, step)
-        case AnnounceInPlace() | MakeRoom() | MoveHead() | PlaceHeader() | RestoreHead() | ConcludePlacement():
-            return _encrypting(world, step)
         case RepairMeta():
             return replace(world, meta=replace(world.meta, state=MetaState.OK, problem=None))
         case WriteIntent(_, intent):
@@ -145,7 +131,7 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             record = world.meta.record.with_finished(volume, partition, encrypted=encrypted)
             return _concluded(World(world.observed, _written(replace(world.meta, record=record))))
         case _:
-            assert_never(step)
+            return World(*reencrypting(_luks(world), world.meta, step))
 
 
 def _resetting(
@@ -164,97 +150,6 @@ def _resetting(
             meta = replace(world.meta, record=world.meta.record.with_erased(volume))
             return World(Blank(device), _written(meta))
     assert_never(step)
-
-
-def _encrypting(
-    world: World, step: AnnounceInPlace | MakeRoom | MoveHead | PlaceHeader | RestoreHead | ConcludePlacement
-) -> World:
-    match step:
-        case AnnounceInPlace(_, intent):
-            return _announce_in_place(world, intent)
-        case MakeRoom():
-            return replace(world, observed=_in_place(world, InPlacePhase.PREPARING))
-        case MoveHead(_, device, _, _, intent):
-            _in_place(world, InPlacePhase.PREPARING)
-            moved = Range(device.size_bytes - SHIFT_BYTES, SHIFT_BYTES)
-            return _announce_in_place(
-                world, replace(intent, phase=InPlacePhase.PLACING, moved=moved, head_sha256="00" * 32)
-            )
-        case PlaceHeader(_, _, _, uuid):
-            header = replace(
-                _empty_header(uuid, VolumeEncryption(())), requirements=("online-reencrypt-v2",), subsystem=""
-            )
-            return replace(
-                world, observed=replace(_in_place(world, InPlacePhase.PLACING), copies=_equal_copies(header))
-            )
-        case RestoreHead(_, _, intent):
-            _in_place(world, InPlacePhase.PLACING)
-            back = replace(intent, phase=InPlacePhase.PREPARING, moved=None, head_sha256="")
-            return _announce_in_place(world, back)
-        case ConcludePlacement(volume, device):
-            placed = _in_place(world, InPlacePhase.PLACING)
-            if placed.placed is None:
-                raise ValueError("no header is placed")
-            record = world.meta.record.with_finished(volume, device.identity, encrypted=True)
-            meta = _written(replace(world.meta, record=record))
-            return World(Luks2(device, placed.copies, placed.placed), meta)
-    assert_never(step)
-
-
-def _decrypting(world: World, step: AnnounceDecryption | DetachHeader | BeginDecryption | ConcludeDetachment) -> World:
-    observed = world.observed
-    if isinstance(step, AnnounceDecryption):
-        meta = _written(replace(world.meta, record=world.meta.record.with_intent(step.intent)))
-        match observed:
-            case Luks2(device, copies, _, None):
-                detached = replace(device, header=step.intent.header)
-                return World(Decrypting(detached, step.intent, copies, HeaderCopies(Copies.NONE)), meta)
-            case Decrypting():
-                return World(replace(observed, intent=step.intent), meta)
-            case _:
-                raise ValueError(f"announcing a decryption in place of {type(observed).__name__}")
-    if not isinstance(observed, Decrypting) or observed.holder is not None:
-        raise ValueError(f"decrypting {type(observed).__name__} in place, or below what is in use")
-    match step:
-        case DetachHeader():
-            return replace(world, observed=replace(observed, detached=observed.copies))
-        case BeginDecryption():
-            best = observed.detached.best
-            if best is None:
-                raise ValueError("no header was saved")
-            begun = replace(best, requirements=("online-reencrypt-v2",))
-            return replace(
-                world,
-                observed=replace(observed, copies=HeaderCopies(Copies.NONE), detached=_equal_copies(begun)),
-            )
-        case ConcludeDetachment(_, device):
-            header = observed.detached.best
-            if header is None or not header.reencrypting:
-                raise ValueError("nothing has begun")
-            return World(Luks2(device, observed.detached, header), _written(world.meta))
-    assert_never(step)
-
-
-def _announce_in_place(world: World, intent: InPlaceIntent) -> World:
-    """Hold a plain filesystem for one that is being encrypted from the announcement on."""
-    meta = _written(replace(world.meta, record=world.meta.record.with_intent(intent)))
-    match world.observed:
-        case FilesystemFound(device):
-            return World(Encrypting(device, intent, HeaderCopies(Copies.NONE)), meta)
-        case Encrypting() as observed:
-            return World(replace(observed, intent=intent), meta)
-        case _:
-            raise ValueError(f"announcing an encryption in place of {type(world.observed).__name__}")
-
-
-def _in_place(world: World, phase: InPlacePhase) -> Encrypting:
-    observed = world.observed
-    if not isinstance(observed, Encrypting) or observed.holder is not None:
-        raise ValueError(f"encrypting {type(observed).__name__} in place, or below what is in use")
-    expected = observed.intent.phase is InPlacePhase.PLACING
-    if expected is not (phase is InPlacePhase.PLACING):
-        raise ValueError(f"its encryption in place is in the phase {observed.intent.phase}")
-    return observed
 
 
 def reboot(world: World) -> World:

@@ -6,28 +6,23 @@ What is on disk when the power fails inside a step stands in its docstring; `sim
 from __future__ import annotations
 
 from luksctl.hints import ClassVar
-from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
-from luksctl.model.destroys import Destroys
-from luksctl.model.erase_step import (
-    AnnounceDecryption,
-    AnnounceInPlace,
+from luksctl.model.announced_step import (
+    AddNewKeyslots,
+    AnnounceReencryption,
     AnnounceReset,
-    BeginDecryption,
-    BuildHeader,
-    CheckInPlace,
-    ConcludeDetachment,
-    ConcludePlacement,
+    ConcludeReencryption,
     ConcludeReset,
-    DetachHeader,
     Discard,
     EraseEnds,
     EraseHeader,
-    MakeRoom,
-    MoveHead,
+    InPlaceStep,
     Overwrite,
-    PlaceHeader,
-    RestoreHead,
+    RunReencryption,
+    StartReencryption,
+    TakeBackReencryption,
 )
+from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
+from luksctl.model.destroys import Destroys
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device
 from luksctl.value import frozen
@@ -368,18 +363,13 @@ Step = (
     | Overwrite
     | Discard
     | ConcludeReset
-    | CheckInPlace
-    | BuildHeader
-    | AnnounceInPlace
-    | MakeRoom
-    | MoveHead
-    | PlaceHeader
-    | RestoreHead
-    | ConcludePlacement
-    | AnnounceDecryption
-    | DetachHeader
-    | BeginDecryption
-    | ConcludeDetachment
+    | InPlaceStep
+    | AnnounceReencryption
+    | AddNewKeyslots
+    | StartReencryption
+    | RunReencryption
+    | TakeBackReencryption
+    | ConcludeReencryption
 )
 
 

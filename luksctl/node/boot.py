@@ -329,6 +329,8 @@ def follow_state(node: Node, config: MachineConfig, *, booting: bool = False) ->
             try:
                 for done in running.follow():
                     node.announce(done)
+                if running.reencryption is not None:
+                    return Followed(running.unlocked_by_config)  # its keyslots are left to that
                 opens = True
             finally:
                 opens = opens or running.unlocked_by_config

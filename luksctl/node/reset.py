@@ -20,9 +20,9 @@ from luksctl.errors import (
     Refused,
 )
 from luksctl.hints import Final
+from luksctl.model.announced_step import ConcludeReset
 from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE, EncryptionPolicy
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.erase_step import ConcludeReset
 from luksctl.model.intent import EraseMethod, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Erasing, Missing

@@ -13,6 +13,7 @@ What only a KMS can open is left to luksctl-network@: nothing but the hook start
 network. It tries for as long as it takes, and then starts the mount, and what was given up because of it.
 
 luksctl-check.timer starts luksctl-check.service once a day, which proves the keys. Nothing requires or awaits it.
+luksctl-reencrypt@.service goes on with a re-encryption: started by the verb that began it, and by each boot after that.
 luksctl-trial.service runs while a config is on trial, and takes it back at its deadline.
 """
 
@@ -139,6 +140,26 @@ UMask=0077
 LimitCORE=0
 """
 
+# Whatever stops it leaves all in order; it is stopped before the volume is closed, and has time to end a hot zone.
+_REENCRYPT: Final = """\
+[Unit]
+Description=Re-encrypt the %i volume
+Wants=network-online.target
+After=local-fs.target network-online.target nss-lookup.target time-sync.target
+
+[Service]
+Type=exec
+ExecStart={command} reencrypt %i --resume
+Restart=on-failure
+RestartSec=30
+TimeoutStopSec=5min
+Nice=19
+IOSchedulingClass=idle
+SyslogIdentifier=luksctl-reencrypt
+UMask=0077
+LimitCORE=0
+"""
+
 # The same hour on each day, and another one on each node, so that a key service sees them one after the other.
 _TIMER: Final = """\
 [Unit]
@@ -196,6 +217,11 @@ def network_unit(volume: str) -> str:
     return f"luksctl-network@{volume}.service"
 
 
+def reencrypt_unit(volume: str) -> str:
+    """Return the name of the unit that re-encrypts `volume`."""
+    return f"luksctl-reencrypt@{volume}.service"
+
+
 def literal(path: str) -> str:
     """Return `path` as a unit file takes it whole: no part of it is a specifier (systemd.unit(5))."""
     return path.replace("%", "%%")
@@ -245,6 +271,11 @@ def check_units(settings: Settings, command: tuple[str, ...]) -> tuple[UnitFile,
 def trial_unit(command: tuple[str, ...]) -> UnitFile:
     """Return the service that takes back a config on trial; nothing starts it but apply-config."""
     return UnitFile(TRIAL_SERVICE, MARK + _TRIAL.format(command=_command(command)))
+
+
+def reencrypt_template(command: tuple[str, ...]) -> UnitFile:
+    """Return the service that goes on with a re-encryption; the verb and the hook start it."""
+    return UnitFile("luksctl-reencrypt@.service", MARK + _REENCRYPT.format(command=_command(command)))
 
 
 def _files(settings: Settings, volume: str) -> str:

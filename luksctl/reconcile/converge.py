@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, Refused
+from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, ReencryptionRunning, Refused
 from luksctl.hints import TYPE_CHECKING, Final
+from luksctl.model.announced_step import BeginDecryption, BuildHeader
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.erase_step import BeginDecryption, BuildHeader
 from luksctl.model.header import LuksHeader
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
@@ -24,6 +24,7 @@ from luksctl.model.observed import (
     Luks2,
     Missing,
     Observed,
+    ReencryptStage,
     Unfinished,
 )
 from luksctl.model.plan import Plan
@@ -79,7 +80,18 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
 class Session:
     """One volume under our lock: first brought up, then, with the key that opened it, its keyslots brought in sync."""
 
-    def __init__(self, desired: DesiredVolume, settings: VolumeSettings, ports: Ports, keyring: Keyring) -> None:
+    def __init__(
+        self,
+        desired: DesiredVolume,
+        settings: VolumeSettings,
+        ports: Ports,
+        keyring: Keyring,
+        *,
+        settling: bool = False,
+    ) -> None:
+        # `settling`: it runs for the re-encryption itself, which everybody else waits for.
+        self._settling = settling
+        self._latest: Look | None = None
         self._desired = desired
         self._settings = settings
         self._ports = ports.under(desired.policy)
@@ -88,7 +100,7 @@ class Session:
     def follow(self) -> Iterator[Done]:
         """Yield every step that brings the volume up and, where the wish says so, its keyslots in sync."""
         yield from self.converge()
-        if self._desired.sync and self._desired.encryption is not None:
+        if self._desired.sync and self._desired.encryption is not None and self.reencryption is None:
             yield from self.sync()
 
     def converge(self) -> Iterator[Done]:
@@ -177,6 +189,15 @@ class Session:
         if not left.in_sync:
             raise self._not_in_sync(left)
 
+    @property
+    def reencryption(self) -> ReencryptStage | None:
+        """Return where an announced re-encryption stood at the last look, None where there is none.
+
+        The keyslots are left to it.
+        """
+        observed = (self._latest or self.look()).observed
+        return observed.reencrypt_stage if isinstance(observed, Luks2) else None
+
     def _not_in_sync(self, left: SyncPlan) -> Degraded | NeedsReboot:
         volume = self._desired.volume
         late = self._left_to_next_boot(left)
@@ -263,13 +284,17 @@ class Session:
 
     def _luks2(self) -> Luks2:
         observed = self.look().observed
+        stage = observed.reencrypt_stage if isinstance(observed, Luks2) else None
+        if stage is not None and not (self._settling and stage is ReencryptStage.SETTLING):
+            raise reencryption_running(self._desired.volume)
         if not isinstance(observed, Luks2) or observed.header.reencrypting or observed.header.requirements:
             raise Refused("its keyslots cannot be looked at now", volume=self._desired.volume, hint="luksctl status")
         return observed
 
     def look(self) -> Look:
         """Observe and plan; reads only."""
-        return look(self._desired, self._settings, self._ports)
+        self._latest = look(self._desired, self._settings, self._ports)
+        return self._latest
 
     def _run(self, seen: LuksHeader | None) -> Run:
         return Run(self._desired.volume, self._ports, self._keyring, seen, self._desired.encryption)
@@ -280,6 +305,11 @@ def is_in_place(found: Look) -> bool:
     if isinstance(found.observed, Encrypting | Decrypting):
         return True
     return any(isinstance(step, BuildHeader | BeginDecryption) for step in found.plan.steps)
+
+
+def reencryption_running(volume: str) -> ReencryptionRunning:
+    """Return what everybody else is told as long as a re-encryption is announced."""
+    return ReencryptionRunning("it is being re-encrypted", volume=volume, hint="luksctl status shows how far it is")
 
 
 def _slots_of(planned: SyncPlan) -> tuple[int, ...]:

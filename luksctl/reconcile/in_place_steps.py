@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from luksctl.errors import DeviceError, LuksctlError, NeedsReboot, Refused
 from luksctl.hints import assert_never
-from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, VolumeEncryption
-from luksctl.model.erase_step import (
+from luksctl.model.announced_step import (
     AnnounceDecryption,
     AnnounceInPlace,
     BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDecryption,
     ConcludeDetachment,
     ConcludePlacement,
     DecryptStep,
@@ -22,9 +22,10 @@ from luksctl.model.erase_step import (
     PlaceHeader,
     RestoreHead,
 )
+from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, VolumeEncryption
 from luksctl.model.header import Copies
 from luksctl.model.in_place import ROOM_BYTES, SHIFT_BYTES, SHRINKABLE, Extent
-from luksctl.model.intent import InPlaceIntent, InPlacePhase
+from luksctl.model.intent import InPlaceIntent, InPlacePhase, ReencryptIntent, ReencryptKind
 from luksctl.model.ports import HeaderFormat, Ports
 from luksctl.model.probe import Device, Range
 from luksctl.model.step import Done
@@ -65,7 +66,7 @@ class InPlaceSteps:
             case PlaceHeader(_, device, scratch, uuid):
                 self._ports.headers.place_header(device, scratch, uuid)
                 expect_equal_copies(self._ports.disks, device, "placing the header")
-                self._disks.drop_scratch(scratch)
+                self._disks.drop(scratch.path)
             case RestoreHead(_, device, intent):
                 return Done(step, self._restore(device, intent))
             case ConcludePlacement():
@@ -74,7 +75,13 @@ class InPlaceSteps:
                 assert_never(step)
         return Done(step)
 
+    def _expect_library(self) -> None:
+        why_not = self._ports.headers.why_not_reencrypt()
+        if why_not is not None:
+            raise Refused(why_not, hint="install libcryptsetup 2.7.5 or newer")
+
     def _check(self, device: Device, *, cut: bool) -> str:
+        self._expect_library()
         holder = self._ports.disks.in_use(device)
         if holder is not None:
             raise NeedsReboot(
@@ -190,14 +197,23 @@ class InPlaceSteps:
             raise DeviceError(f"the header on {step.device.path} is not the one that was placed")
         if not self._keyring.proofs:
             raise _unproven(step.volume)
-        partition = step.device.identity
-        self._ports.meta.update_record(lambda record: record.with_finished(step.volume, partition, encrypted=True))
+        intent = ReencryptIntent(
+            step.volume,
+            step.device.identity,
+            step.header_uuid,
+            next(segment.encryption for segment in header.segments if segment.encryption),
+            kind=ReencryptKind.ENCRYPT,
+        )
+        self._ports.meta.update_record(
+            lambda record: record.with_finished(step.volume, intent.partition, encrypted=True).with_intent(intent)
+        )
 
     # ---- the way back -----------------------------------------------------------------------------------------------
 
     def _decrypt(self, step: DecryptStep) -> Done:
         match step:
             case AnnounceDecryption(_, intent):
+                self._expect_library()
                 self._ports.meta.update_record(lambda record: record.with_intent(intent))
             case DetachHeader(_, device):
                 return Done(step, self._detach(device))
@@ -205,6 +221,8 @@ class InPlaceSteps:
                 return Done(step, self._begin_decryption(device))
             case ConcludeDetachment():
                 self._conclude_detachment(step)
+            case ConcludeDecryption():
+                self._conclude_decryption(step)
             case _:
                 assert_never(step)
         return Done(step)
@@ -230,6 +248,23 @@ class InPlaceSteps:
         header = current_header(self._ports.disks, step.device)
         if header.uuid != step.header_uuid or not header.reencrypting:
             raise DeviceError(f"the header in {step.device.header} does not say that it is being decrypted")
+        intent = ReencryptIntent(
+            step.volume,
+            step.device.identity,
+            step.header_uuid,
+            "",
+            kind=ReencryptKind.DECRYPT,
+            header=step.device.header,
+        )
+        self._ports.meta.update_record(lambda record: record.with_intent(intent))
+
+    def _conclude_decryption(self, step: ConcludeDecryption) -> None:
+        header = current_header(self._ports.disks, step.device)
+        if header.reencrypting or any(segment.encryption for segment in header.segments):
+            raise DeviceError(f"the header in {step.device.header} does not say that all is decrypted")
+        partition = step.device.identity
+        self._ports.meta.update_record(lambda record: record.with_finished(step.volume, partition, encrypted=False))
+        self._disks.drop(step.device.header)
 
 
 def _unproven(volume: str) -> LuksctlError:

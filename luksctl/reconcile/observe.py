@@ -7,7 +7,7 @@ from collections.abc import Callable
 from luksctl.errors import DeviceError, DeviceMissing
 from luksctl.model.config import VolumeSettings
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, Intent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
@@ -40,13 +40,18 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
     if recorded is not None and recorded != found.identity:
         reason = f"META records partition {recorded}, but {found.path} is {found.identity}"
         return Ambiguous((found.path,), reason)
-    intent = meta.record.intent(volume)
+    return _announced(found, meta.record.intent(volume), mapped_name, disks)
+
+
+def _announced(found: Device, intent: Intent | None, mapped_name: str, disks: Disks) -> Observed:
     if isinstance(intent, ResetIntent):
         if intent.partition != found.identity:
             return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
         return erasing(found, intent, mapped_name, disks)
     if isinstance(intent, InPlaceIntent | DecryptIntent):
         return _in_place(found, intent, disks)
+    if isinstance(intent, ReencryptIntent):
+        return _reencrypting(found, intent, disks.mapping(mapped_name), disks)
     return _found(found, intent, disks.mapping(mapped_name), disks)
 
 
@@ -75,6 +80,27 @@ def _in_place(found: Device, intent: InPlaceIntent | DecryptIntent, disks: Disks
     except DeviceMissing:
         saved = HeaderCopies(Copies.NONE)
     return Decrypting(detached, intent, copies, saved, holder)
+
+
+def _reencrypting(found: Device, intent: ReencryptIntent, mapping: Mapping | None, disks: Disks) -> Observed:
+    """Look at what gets a new volume key; META never speaks for another header than the one that it names."""
+    if intent.partition != found.identity:
+        return Damaged(found, f"META announces a re-encryption of partition {intent.partition}, which is not this one")
+    if intent.header:
+        found = replace(found, header=intent.header)
+        try:
+            disks.header_copies(found)
+        except DeviceMissing:
+            return Damaged(found, f"it is being decrypted, and the file with its header is not there: {intent.header}")
+    observed = _found(found, None, mapping, disks)
+    if isinstance(observed, Damaged) and mapping is not None:
+        # Whoever re-encrypts writes one copy after the other all the time: both may have been looked at half written.
+        observed = _found(found, None, mapping, disks)
+    if isinstance(observed, Damaged):
+        return observed
+    if not isinstance(observed, Luks2) or observed.header.uuid != intent.header_uuid:
+        return Damaged(found, f"META announces a re-encryption of header {intent.header_uuid}, which is not here")
+    return replace(observed, reencryption=intent)
 
 
 def erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Erasing:

@@ -23,7 +23,8 @@ from luksctl.model.config import (
     VolumeEncryption,
 )
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.intent import MAX_ATTEMPTS, FormatIntent, FormatPhase
+from luksctl.model.header import REENCRYPT_REQUIREMENT
+from luksctl.model.intent import MAX_ATTEMPTS, FormatIntent, FormatPhase, ReencryptKind
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import (
     Ambiguous,
@@ -38,6 +39,7 @@ from luksctl.model.observed import (
     Mapping,
     Missing,
     Observed,
+    ReencryptStage,
     Unfinished,
 )
 from luksctl.model.plan import Plan
@@ -329,13 +331,14 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
     if desired.encryption is None:
         return _encrypted_to_plain(case, found)
     if found.header.reencrypting or found.header.requirements:
-        raise Refused(f"{found.device.path} is being re-encrypted or has requirements this version does not know")
+        _expect_ours_to_reencrypt(found)
     if found.mapping is not None and found.mapping.signature is None:
         raise Refused(f"/dev/mapper/{desired.mapped_name} is open but holds no filesystem; nothing was made there")
     steps: list[Step] = []
     if found.mapping is None:
         steps.append(OpenVolume(volume, found.device, desired.mapped_name, desired.encryption, desired.fallback))
-    if not found.copies_equal:
+    # While it is re-encrypted, the library writes one copy after the other, and mends them when it opens.
+    if not found.copies_equal and found.reencrypt_stage is not ReencryptStage.RUNNING:
         steps += _repair(case, found)
     if found.format_intent is not None:
         steps.append(ConcludeFormat(volume, found.device.identity, encrypted=True))
@@ -344,6 +347,10 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
 
 def _encrypted_to_plain(case: _Case, found: Luks2) -> tuple[Step, ...]:
     desired = case.desired
+    if found.reencryption is not None and found.reencryption.kind is ReencryptKind.DECRYPT:
+        from luksctl.reconcile.plan_in_place import steps_while_decrypting  # noqa: PLC0415  # as steps_to_decrypt
+
+        return steps_while_decrypting(desired, found)
     if not desired.policy.in_place:
         raise NotBlank(
             f"{found.device.path} is a LUKS2 volume, but the config asks for no encryption; it was not opened",
@@ -352,6 +359,24 @@ def _encrypted_to_plain(case: _Case, found: Luks2) -> tuple[Step, ...]:
     from luksctl.reconcile.plan_in_place import steps_to_decrypt  # noqa: PLC0415  # few boots decrypt in place
 
     return steps_to_decrypt(desired, found, case.meta)
+
+
+def _expect_ours_to_reencrypt(found: Luks2) -> None:
+    """Raise Refused unless META announces the re-encryption that is under way.
+
+    Metadata of one can be forged, and opening would go on from there.
+    """
+    known = all(requirement == REENCRYPT_REQUIREMENT for requirement in found.header.requirements)
+    if found.reencryption is not None and known and found.header.requirements:
+        return
+    if found.header.reencrypting and known:
+        raise Refused(
+            f"{found.device.path} is being re-encrypted, and META does not say that luksctl began that; it was not "
+            "opened",
+            hint=f"if you know who began it: cryptsetup reencrypt --resume-only {found.device.path}",
+        )
+    unknown = ", ".join(found.header.requirements) or "a re-encryption without its mark"
+    raise Refused(f"the header of {found.device.path} has requirements this version does not know ({unknown})")
 
 
 def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:

@@ -16,14 +16,13 @@ from __future__ import annotations
 
 from luksctl.errors import AttemptsExhausted, MetaError, NeedsReboot, Refused
 from luksctl.hints import Final
-from luksctl.model.config import STATE, FormatRequires, VolumeEncryption
-from luksctl.model.desired import DesiredVolume
-from luksctl.model.erase_step import (
+from luksctl.model.announced_step import (
     AnnounceDecryption,
     AnnounceInPlace,
     BeginDecryption,
     BuildHeader,
     CheckInPlace,
+    ConcludeDecryption,
     ConcludeDetachment,
     ConcludePlacement,
     DetachHeader,
@@ -32,16 +31,19 @@ from luksctl.model.erase_step import (
     PlaceHeader,
     RestoreHead,
 )
+from luksctl.model.config import STATE, FormatRequires, VolumeEncryption
+from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import Copies, HeaderCopies
 from luksctl.model.in_place import MEASURED, ROOM_BYTES, SHIFT_BYTES
 from luksctl.model.intent import MAX_ATTEMPTS, DecryptIntent, InPlaceIntent, InPlacePhase
 from luksctl.model.json_budget import budget_of_format
 from luksctl.model.meta import MetaFacts, MetaState
-from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks2
+from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks2, ReencryptStage
 from luksctl.model.probe import Device
 from luksctl.model.step import (
     AddKeyslot,
     MakeKey,
+    OpenVolume,
     ProveAnyKey,
     ProveKey,
     RecordKeyslots,
@@ -70,6 +72,22 @@ def first_steps(
         raise Refused(f"{found.device.path} holds {kind}, which cannot be encrypted in place", hint=recipe(desired))
     intent = InPlaceIntent(desired.volume, found.device.identity, fresh_uuid)
     return _begin(desired, found.device, intent, scratch_dir)
+
+
+def steps_while_decrypting(desired: DesiredVolume, found: Luks2) -> tuple[Step, ...]:
+    """Return what a boot does about a volume of which part is decrypted: it is opened; once all is, it is plain."""
+    volume, device = desired.volume, found.device
+    if found.reencrypt_stage is not ReencryptStage.RUNNING:
+        # As long as it is open, the kernel shows the data by what is in its memory.
+        return (ConcludeDecryption(volume, device),) if found.mapping is None else ()
+    if found.mapping is not None:
+        return ()
+    if not desired.fallback:
+        raise Refused(
+            f"{device.path} is half decrypted, and no config of before has a key for it",
+            hint=f"add its keys to the config again, then: luksctl boot {volume}",
+        )
+    return (OpenVolume(volume, device, desired.mapped_name, desired.fallback[0], desired.fallback[1:]),)
 
 
 def steps_in_place(

@@ -35,6 +35,7 @@ from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import replace
 from tests.reconcile.medium import Medium, MetaContent, MetaMedium, Power
+from tests.reconcile.not_reencrypted import NothingReencrypted
 from tests.reconcile.providers import FakeProviders
 
 PARTUUID = "11111111-1111-4111-8111-111111111111"
@@ -218,7 +219,7 @@ class _Held:
 
 
 @dataclass
-class _Headers:
+class _Headers(NothingReencrypted):
     world: World
 
     def format(self, device: Device, how: HeaderFormat, volume_key: Secret) -> None:
@@ -384,6 +385,7 @@ class _Meta:
 
 def _phase(intent: Intent) -> str:
     return intent.phase if isinstance(intent, FormatIntent) else "reset"
+    return intent.phase if isinstance(intent, FormatIntent) else type(intent).__name__
 
 
 def _token(number: int, text: str) -> Token:

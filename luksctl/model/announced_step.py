@@ -1,7 +1,14 @@
-"""The steps of a reset. After each of them the intent still stands, but for the last one.
+"""The steps of what META announces from before the first byte: a reset, a new volume key, and work in place.
 
-None of them looks at what a header says: ranges are worked out beforehand. Nothing is ever repaired or opened between
-them, so a copy of the header that is left when the power goes is only what the next run erases first.
+After each of them the intent still stands, but for the last one.
+
+    reset    none of its steps looks at what a header says: ranges are worked out beforehand. Nothing is ever repaired
+             or opened between them, so a copy of the header that is left when the power goes is only what the next run
+             erases first.
+
+    new key  announced ─▶ every key in a second keyslot, of the new volume key ─▶ started ─▶ running ─▶ old keyslots
+             gone ─▶ keys back at their numbers (what a sync does with spares) ─▶ concluded
+             Until it is started all can be taken back; from then on it only goes on. Where it stands, the header says.
 """
 
 from __future__ import annotations
@@ -9,9 +16,11 @@ from __future__ import annotations
 from luksctl.hints import ClassVar
 from luksctl.model.config import VolumeEncryption
 from luksctl.model.destroys import Destroys
-from luksctl.model.intent import DecryptIntent, InPlaceIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.probe import Device, Range
 from luksctl.value import frozen
+
+# ---- reset -----------------------------------------------------------------------------------------------------------
 
 
 @frozen
@@ -86,6 +95,89 @@ class ConcludeReset:
     volume: str
     device: Device
     destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+# ---- new volume key --------------------------------------------------------------------------------------------------
+
+
+@frozen
+class AnnounceReencryption:
+    """Announce in META what is about to be done. Cut: as before, or announced, and the next run takes it back."""
+
+    volume: str
+    intent: ReencryptIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class AddNewKeyslots:
+    """Write every key of this run into its second keyslot, with token and bookkeeping for the new volume key.
+
+    Each is read back and opened. Cut: some of them are there, bound to no data; the next run takes them back.
+    """
+
+    volume: str
+    device: Device
+    intent: ReencryptIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class StartReencryption:
+    """Write the plan into the header, after which keyslots and tokens are fixed. Cut: started or not.
+
+    `mapped_name` is set where the volume is open.
+    """
+
+    volume: str
+    device: Device
+    intent: ReencryptIntent
+    mapped_name: str | None
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class RunReencryption:
+    """Re-encrypt to the end with any key of `intent`. Cut: a torn hot zone, which opening or running mends first."""
+
+    volume: str
+    device: Device
+    intent: ReencryptIntent
+    mapped_name: str | None
+    destroys: ClassVar[Destroys] = Destroys.KEYSLOT
+
+
+@frozen
+class TakeBackReencryption:
+    """Remove the new keyslots and tokens of one that did not start: `slots` are those bound to no data.
+
+    Cut: some are left; the next run goes on.
+    """
+
+    volume: str
+    device: Device
+    intent: ReencryptIntent
+    slots: tuple[int, ...]
+    destroys: ClassVar[Destroys] = Destroys.KEYSLOT
+
+
+@frozen
+class ConcludeReencryption:
+    """Delete the intent, once nothing is left to do. Cut: done again by the next run."""
+
+    volume: str
+    device: Device
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+ReencryptStep = (
+    AnnounceReencryption
+    | AddNewKeyslots
+    | StartReencryption
+    | RunReencryption
+    | TakeBackReencryption
+    | ConcludeReencryption
+)
 
 
 # ---- encryption in place: ---------------------------------------------------------------------------------------
@@ -235,8 +327,20 @@ class ConcludeDetachment:
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
+@frozen
+class ConcludeDecryption:
+    """Forget that the volume was encrypted, in one META write, then drop the file with its header. Cut: done again.
+
+    A file that is left says nothing any more that opens anything.
+    """
+
+    volume: str
+    device: Device
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
 EncryptStep = (
     CheckInPlace | BuildHeader | AnnounceInPlace | MakeRoom | MoveHead | PlaceHeader | RestoreHead | ConcludePlacement
 )
-DecryptStep = AnnounceDecryption | DetachHeader | BeginDecryption | ConcludeDetachment
+DecryptStep = AnnounceDecryption | DetachHeader | BeginDecryption | ConcludeDetachment | ConcludeDecryption
 InPlaceStep = EncryptStep | DecryptStep
