@@ -15,6 +15,7 @@ from luksctl.hints import Final, assert_never
 from luksctl.model.announced_step import (
     AddNewKeyslots,
     AnnounceReencryption,
+    ConcludeDecryption,
     ConcludeReencryption,
     ReencryptStep,
     RunReencryption,
@@ -24,7 +25,7 @@ from luksctl.model.announced_step import (
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, Underway, encode
 from luksctl.model.config import MAX_SLOT, KeyKind, VolumeEncryption
 from luksctl.model.header import LuksHeader
-from luksctl.model.intent import MovedSlot, ReencryptIntent, SlotRole
+from luksctl.model.intent import MovedSlot, ReencryptIntent, ReencryptKind, SlotRole
 from luksctl.model.json_budget import JsonBudget
 from luksctl.model.observed import Luks2, ReencryptStage
 from luksctl.model.probe import Device
@@ -146,7 +147,7 @@ def steps_to_begin(device: Device, intent: ReencryptIntent, mapped_name: str | N
     )
 
 
-def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep, ...]:
+def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep | ConcludeDecryption, ...]:
     """Return what is next for what META announces; while it settles, a sync comes first.
 
     What did not start is taken back: whoever wants it has to begin again, since its keys are gone with the run.
@@ -162,6 +163,9 @@ def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep, ...]:
         case ReencryptStage.RUNNING:
             name = None if found.mapping is None else found.mapping.name
             return (RunReencryption(volume, device, intent, name),)
+        case ReencryptStage.SETTLING if intent.kind is ReencryptKind.DECRYPT:
+            # As long as it is open, the kernel shows the data by what is in its memory; the next boot concludes it.
+            return (ConcludeDecryption(volume, device),) if found.mapping is None else ()
         case ReencryptStage.SETTLING:
             return (ConcludeReencryption(volume, device),) if settled(found.header, intent) else ()
     assert_never(stage)

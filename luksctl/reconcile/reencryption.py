@@ -240,6 +240,8 @@ class ReencryptSession:
 
     @property
     def _encryption(self) -> VolumeEncryption:
+        if self._desired.encryption is None and self._desired.fallback:
+            return self._desired.fallback[0]  # what is being decrypted has the keys of before
         if self._desired.encryption is None:
             raise self._refused("the config asks for no encryption of it", "add its keys to the config")
         return self._desired.encryption

@@ -42,5 +42,5 @@ def next_boot(directory: Path) -> None:
     begin(directory)
     if isinstance(node.observe(), Encrypting):
         raise AssertionError("no header is placed")
-    run_to_its_end(node, OLD)
+    run_to_its_end(node, in_place_wish(KEYS))
     assert_holds(node, OLD, before)

@@ -11,9 +11,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from luksctl.cryptsetup.device import Device
-from luksctl.cryptsetup.reencryption import Direction, ReencryptMode, ReencryptParameters, ReencryptStatus, Resilience
 from luksctl.model.config import CHEAPEST_KDF, STATE, EncryptionPolicy, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
+from luksctl.reconcile.reencryption import reencrypt_session
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
 from tests.reconcile.images import Node
@@ -21,16 +21,6 @@ from tests.reconcile.images import Node
 PLAIN_BYTES = 80 * MIB
 TAIL_BYTES = 32 * MIB
 _SECTOR = 512
-_ENCRYPTING = ReencryptParameters(
-    cipher="",
-    mode=ReencryptMode.ENCRYPT,
-    direction=Direction.BACKWARD,
-    resilience=Resilience.DATASHIFT,
-    data_shift_bytes=16 * MIB,
-)
-_DECRYPTING = ReencryptParameters(
-    cipher="", mode=ReencryptMode.DECRYPT, resilience=Resilience.DATASHIFT_CHECKSUM, data_shift_bytes=16 * MIB
-)
 
 
 def in_place_wish(encryption: VolumeEncryption | None) -> DesiredVolume:
@@ -66,15 +56,10 @@ def plain_xfs(directory: Path, *, filesystem_bytes: int = 300 * MIB, size_bytes:
     return Node(directory)
 
 
-def run_to_its_end(node: Node, passphrase: bytes, header: str = "") -> None:
-    """Do what is left: encrypt all of it, or decrypt it by the detached `header`, without a mapping."""
-    state = str(node.state)
-    with Device.detached(header, state) if header else Device.open(state) as luks, Secret.take(passphrase) as key:
-        parameters = _DECRYPTING if header else _ENCRYPTING
-        if luks.reencryption.state().status is ReencryptStatus.CRASH:
-            luks.reencryption.recover(parameters, key)
-        luks.reencryption.resume(parameters, key)
-        luks.reencryption.run()
+def run_to_its_end(node: Node, wish: DesiredVolume) -> list[str]:
+    """Do what is left by the runner, without a mapping; return the names of its steps."""
+    with reencrypt_session(wish, node.volume_settings, node.ports, lambda _done, _total: None) as running:
+        return [type(done.step).__name__ for done in running.go_on()]
 
 
 def decrypted(node: Node, volume_key: Secret, size_bytes: int) -> bytes:

@@ -14,7 +14,6 @@ from luksctl.units import MIB
 from luksctl.value import replace
 from tests.reconcile.images import Node
 from tests.reconcile.plain import PLAIN_BYTES, TAIL_BYTES, in_place_wish, plain_ext4, run_to_its_end
-from tests.reconcile.rotations import OLD
 from tests.reconcile.test_in_place import KEYS, begin, names
 
 
@@ -28,7 +27,7 @@ def encrypted_volume(directory: Path) -> tuple[Node, bytes]:
     node = plain_ext4(directory)
     before = node.state.read_bytes()[: PLAIN_BYTES - TAIL_BYTES]
     begin(node)
-    run_to_its_end(node, OLD)
+    run_to_its_end(node, in_place_wish(KEYS))
     return node, before
 
 
@@ -51,9 +50,12 @@ def test_the_data_is_what_it_was(tmp_path: Path) -> None:
         "BeginDecryption",
         "ConcludeDetachment",
     ]
-    run_to_its_end(node, OLD, header=str(tmp_path / "detached.header"))
+    run_to_its_end(node, plain_wish(tmp_path))
     assert node.state.read_bytes()[: len(before)] == before
     assert node.state.stat().st_size == PLAIN_BYTES
+    assert isinstance(node.observe(), FilesystemFound)
+    assert (node.facts().record.intents, node.facts().record.encrypted) == ((), ())
+    assert not (tmp_path / "detached.header").exists()
 
 
 def test_a_cut_between_file_and_copy_is_gone_on_from(tmp_path: Path) -> None:
@@ -67,7 +69,7 @@ def test_a_cut_between_file_and_copy_is_gone_on_from(tmp_path: Path) -> None:
         target.write(b"\xaa" * (5 * MIB))
     assert isinstance(node.observe(), Decrypting)
     assert "DetachHeader" not in begin_back(node, tmp_path)
-    run_to_its_end(node, OLD, header=str(tmp_path / "detached.header"))
+    run_to_its_end(node, plain_wish(tmp_path))
     assert node.state.read_bytes()[: len(before)] == before
 
 
@@ -104,7 +106,6 @@ def test_a_lost_file_before_the_copy_loses_nothing(tmp_path: Path) -> None:
     assert isinstance(intent, DecryptIntent)
     (tmp_path / "detached.header").unlink()
     assert "DetachHeader" in begin_back(node, tmp_path)
-    run_to_its_end(node, OLD, header=str(tmp_path / "detached.header"))
+    run_to_its_end(node, plain_wish(tmp_path))
     assert node.state.read_bytes()[: len(before)] == before
-    node.ports.meta.update_record(lambda record: replace(record.without_intent("STATE"), encrypted=()))
     assert isinstance(node.observe(), FilesystemFound)

@@ -62,8 +62,9 @@ def test_an_ext4_with_free_space_behind_it_keeps_its_data(tmp_path: Path, share:
     assert found.header.reencrypting
     assert {slot.number for slot in found.header.keyslots if slot.type == "luks2"} == {0, 4}
     assert node.facts().record.encrypted == ("STATE",)
-    run_to_its_end(node, OLD)
+    run_to_its_end(node, in_place_wish(KEYS))
     assert_holds(node, OLD, before)
+    assert node.facts().record.intents == ()
     document = json.loads(node.ports.disks.header_copies(found.device).best.json)  # type: ignore[union-attr]
     assert list(document["segments"]) == ["0"]
     assert document["segments"]["0"]["offset"] == str(16 * MIB)
@@ -78,7 +79,7 @@ def test_a_full_ext4_is_shrunk(tmp_path: Path) -> None:
         next(done.detail for done in steps if type(done.step).__name__ == "MakeRoom") == "shrunk from 80 MiB to 48 MiB"
     )
     assert node.state.stat().st_size == PLAIN_BYTES
-    run_to_its_end(node, OLD)
+    run_to_its_end(node, in_place_wish(KEYS))
     with Device.open(str(node.state)) as luks, Secret.take(OLD) as key, luks.volume_key(key, slot=0) as volume_key:
         (tmp_path / "plain").write_bytes(decrypted(node, volume_key, PLAIN_BYTES - TAIL_BYTES))
     assert files_of(tmp_path / "plain") == digests
@@ -89,7 +90,7 @@ def test_an_xfs_that_leaves_room_keeps_its_data(tmp_path: Path) -> None:
     node = plain_xfs(tmp_path)
     before = node.state.read_bytes()[: 24 * MIB]
     begin(node)
-    run_to_its_end(node, OLD)
+    run_to_its_end(node, in_place_wish(KEYS))
     assert_holds(node, OLD, before)
 
 
@@ -159,7 +160,7 @@ def test_the_head_is_taken_back_from_the_end(tmp_path: Path) -> None:
     steps = begin(node)
     assert names(steps)[0] == "RestoreHead"
     assert "taken back" in steps[0].detail
-    run_to_its_end(node, OLD)
+    run_to_its_end(node, in_place_wish(KEYS))
     assert_holds(node, OLD, before[: PLAIN_BYTES - TAIL_BYTES])
 
 
