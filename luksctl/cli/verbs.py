@@ -247,6 +247,14 @@ VERBS: Final = (
         tuple(sorted((*_FLOW, 7))),
     ),
     Verb(
+        "decrypt",
+        Group.CHANGES,
+        "decrypt",
+        "make an encrypted volume plain in place",
+        "its keyslots; every byte of the volume is written anew, in the plain",
+        tuple(sorted((*_FLOW, 7))),
+    ),
+    Verb(
         "reset",
         Group.END_OF_LIFE,
         "reset",

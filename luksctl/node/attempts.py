@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luksctl.errors import Refused
-from luksctl.model.intent import InPlaceIntent, InPlacePhase, Intent
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, InPlacePhase, Intent, ReencryptIntent, ReencryptKind
 from luksctl.node.node import Node
 from luksctl.value import replace
 
@@ -29,6 +29,14 @@ def drop_intent(node: Node, volume: str) -> Intent | None:
     """
     with node.ports.disks.volume_lock(volume):
         intent = node.ports.meta.load().record.intent(volume)
+        if isinstance(intent, ReencryptIntent) and intent.kind is not ReencryptKind.RENEW:
+            raise Refused("its data is half moved, which only goes on", volume=volume, hint=f"luksctl boot {volume}")
+        if isinstance(intent, DecryptIntent) and intent.attempt:
+            raise Refused(
+                "it is being decrypted in place, and its header may be in a file already",
+                volume=volume,
+                hint=f"luksctl boot {volume} goes on with it",
+            )
         if isinstance(intent, InPlaceIntent) and intent.phase is not InPlacePhase.PREPARING:
             raise Refused(
                 "it is being encrypted in place, and only its announcement says where the head of its filesystem is",

@@ -1,4 +1,4 @@
-"""Encrypt a plain volume in place, when an operator asks for it: looked at, announced in META, done now or at the boot.
+"""Encrypt or decrypt a volume in place when an operator asks: looked at, announced in META, done now or at the boot.
 
 The announcement is what permits it. The boot that finds it goes on by itself, before the volume is mounted; so does the
 boot of a node whose config says `inPlace: true`, without any announcement.
@@ -10,12 +10,12 @@ from luksctl.errors import DeviceError, LuksctlError, Refused
 from luksctl.model.config import EPHEMERAL
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.in_place import ROOM_BYTES, Extent
-from luksctl.model.intent import InPlaceIntent
-from luksctl.model.observed import Encrypting, FilesystemFound
+from luksctl.model.intent import DecryptIntent, InPlaceIntent
+from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks2
 from luksctl.model.plan import Plan
 from luksctl.model.probe import Device
 from luksctl.node.node import Node
-from luksctl.node.sync import ruling_config
+from luksctl.node.sync import ruling_config, wish
 from luksctl.reconcile.converge import look
 from luksctl.reconcile.desire import desire
 from luksctl.reconcile.in_place_steps import expect_room
@@ -73,13 +73,60 @@ def announce(node: Node, target: Target) -> None:
 
     Refused where somebody announced something else. Cut: announced or not.
     """
-    with node.ports.disks.volume_lock(target.volume):
-        present = node.ports.meta.load().record.intent(target.volume)
-        if isinstance(present, InPlaceIntent):
+    _announce(node, InPlaceIntent(target.volume, target.device.identity, _uuid()))
+
+
+@frozen
+class Encrypted:
+    """A volume that can be decrypted in place. `open_as` is its mapping, if it is open."""
+
+    volume: str
+    device: Device
+    header_uuid: str
+    header_file: str
+    open_as: str | None
+    begun: DecryptIntent | None = None
+
+
+def look_at_encrypted(node: Node, volume: str) -> Encrypted:
+    """Find out whether `volume` can be decrypted in place; reads only. Refused with the reason where it cannot."""
+    if volume != EPHEMERAL:
+        raise Refused("only EPHEMERAL is decrypted in place: its header is kept on STATE meanwhile", volume=volume)
+    wanted = wish(node, ruling_config(node), volume)
+    if wanted.encryption is not None:
+        hint = "take its encryption out of the config, then: luksctl apply-config --mode staged, and reboot"
+        raise Refused("the config asks for its encryption", volume=volume, hint=hint)
+    if not wanted.detached:
+        raise Refused(
+            "its header is kept on STATE meanwhile, which is not mounted", volume=volume, hint="luksctl status"
+        )
+    if not wanted.fallback:
+        raise Refused("no config of before has a key for it", volume=volume, hint="add its keys to the config again")
+    observed = look(wanted, node.settings.volume(volume), node.ports).observed
+    if isinstance(observed, Decrypting):
+        intent = observed.intent
+        return Encrypted(volume, observed.device, intent.header_uuid, intent.header, observed.holder, intent)
+    if not isinstance(observed, Luks2) or observed.header.reencrypting:
+        raise Refused("it is no encrypted volume, or being re-encrypted", volume=volume, hint="luksctl status")
+    open_as = None if observed.mapping is None else observed.mapping.path
+    return Encrypted(volume, observed.device, observed.header.uuid, wanted.detached, open_as)
+
+
+def announce_decryption(node: Node, found: Encrypted) -> None:
+    """Announce it in META, unless it is; from then on the volume is not opened any more before it has begun.
+
+    Refused where somebody announced something else. Cut: announced or not.
+    """
+    _announce(node, DecryptIntent(found.volume, found.device.identity, found.header_uuid, found.header_file))
+
+
+def _announce(node: Node, intent: InPlaceIntent | DecryptIntent) -> None:
+    with node.ports.disks.volume_lock(intent.volume):
+        present = node.ports.meta.load().record.intent(intent.volume)
+        if type(present) is type(intent):
             return
         if present is not None:
-            raise Refused("META announces something else for it", volume=target.volume, hint="luksctl status")
-        intent = InPlaceIntent(target.volume, target.device.identity, _uuid())
+            raise Refused("META announces something else for it", volume=intent.volume, hint="luksctl status")
         node.ports.meta.update_record(lambda record: record.with_intent(intent))
 
 

@@ -211,6 +211,8 @@ def _reach(node: Node, held: ExitStack, desired: DesiredVolume) -> tuple[Session
     volume = desired.volume
     running = held.enter_context(session(desired, node.settings.volume(volume), node.ports))
     found = look(desired, node.settings.volume(volume), node.ports)
+    if isinstance(found.observed, Luks2) and desired.encryption is None and desired.policy.in_place and volume != STATE:
+        return None, (f"the next boot decrypts {volume} in place",)
     if isinstance(found.observed, Luks2) and desired.encryption is None:
         cause = f"the config was not stored: it has no key for {volume}, which is encrypted"
         raise Refused(cause, volume=volume, hint="add its keys to the config; or erase it by name first")

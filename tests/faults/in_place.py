@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from luksctl.model.desired import DesiredVolume
 from luksctl.model.observed import Encrypting, FilesystemFound
 from luksctl.reconcile.converge import session
 from luksctl.units import KIB, MIB
+from luksctl.value import replace
+from tests.faults.running import MOUNTED
 from tests.reconcile.images import Node
 from tests.reconcile.plain import assert_holds, in_place_wish, plain_ext4, run_to_its_end
 from tests.reconcile.providers import encrypted, node_id, static
@@ -44,3 +47,60 @@ def next_boot(directory: Path) -> None:
         raise AssertionError("no header is placed")
     run_to_its_end(node, in_place_wish(KEYS))
     assert_holds(node, OLD, before)
+
+
+# ---- its hot zones, and the way back --------------------------------------------------------------------------------
+
+
+def placed(directory: Path) -> None:
+    """Make a node whose STATE has its header, and everything else before it."""
+    plain(directory)
+    begin(directory)
+
+
+def encrypt(directory: Path) -> None:
+    """Encrypt all of it."""
+    run_to_its_end(Node(directory), in_place_wish(KEYS))
+
+
+def encrypted_volume(directory: Path) -> None:
+    """Make a node whose STATE was encrypted in place."""
+    placed(directory)
+    encrypt(directory)
+    (directory / MOUNTED).mkdir()
+
+
+def begin_back(directory: Path) -> None:
+    """Decrypt in place, up to where re-encryption takes over."""
+    node = Node(directory)
+    with session(_plain_wish(directory), node.volume_settings, node.ports) as running:
+        list(running.work_in_place())
+
+
+def begun_back(directory: Path) -> None:
+    """Make a node whose STATE has its header in a file."""
+    encrypted_volume(directory)
+    begin_back(directory)
+
+
+def decrypt(directory: Path) -> None:
+    """Decrypt all of it."""
+    node = Node(directory)
+    if not isinstance(node.observe(), FilesystemFound):
+        run_to_its_end(node, _plain_wish(directory))
+
+
+def next_boot_back(directory: Path) -> None:
+    """Go on from whatever is found, until the filesystem is at the head of the device, and no header is left."""
+    begin_back(directory)
+    decrypt(directory)
+    node = Node(directory)
+    before = (directory / _BEFORE).read_bytes()
+    if node.state.read_bytes()[: len(before)] != before:
+        raise AssertionError("the data is not what it was")
+    if not isinstance(node.observe(), FilesystemFound) or node.facts().record.intents:
+        raise AssertionError(f"it is {type(node.observe()).__name__}, and META announces {node.facts().record.intents}")
+
+
+def _plain_wish(directory: Path) -> DesiredVolume:
+    return replace(in_place_wish(None), fallback=(KEYS,), detached=str(directory / MOUNTED / "detached.header"))
