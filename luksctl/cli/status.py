@@ -15,8 +15,9 @@ from luksctl.cli.parser import Parser
 from luksctl.cli.status_fields import status_fields
 from luksctl.cli.steps import PHASES
 from luksctl.cli.volumes import volumes_of
+from luksctl.hints import Final
 from luksctl.model.header import HeaderCopies, HeaderCopy, Keyslot
-from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ReencryptKind, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
@@ -72,6 +73,13 @@ def _show(status: NodeStatus, console: Console) -> None:
             console.say(f"next: {command}")
 
 
+_BECOMES: Final = {
+    ReencryptKind.RENEW: "gets a new volume key",
+    ReencryptKind.ENCRYPT: "is being encrypted in place",
+    ReencryptKind.DECRYPT: "is being decrypted in place",
+}
+
+
 def _announced(meta: MetaFacts) -> Iterator[str]:
     for intent in meta.record.intents:
         last = f", stopped by: {intent.last_error}" if intent.last_error else ""
@@ -79,7 +87,7 @@ def _announced(meta: MetaFacts) -> Iterator[str]:
             case ResetIntent():
                 yield f"announces that {intent.volume} is erased: attempt {intent.attempt}{last}"
             case ReencryptIntent():
-                yield f"announces that {intent.volume} gets a new volume key{last}"
+                yield f"announces that {intent.volume} {_BECOMES[intent.kind]}{last}"
             case InPlaceIntent():
                 how_far = f"attempt {intent.attempt}, {intent.phase}"
                 yield f"announces that {intent.volume} is encrypted in place: {how_far}{last}"

@@ -10,7 +10,6 @@ from luksctl.model.observed import Encrypting, FilesystemFound
 from luksctl.reconcile.converge import session
 from luksctl.units import KIB, MIB
 from luksctl.value import replace
-from tests.faults.running import MOUNTED
 from tests.reconcile.images import Node
 from tests.reconcile.plain import assert_holds, in_place_wish, plain_ext4, run_to_its_end
 from tests.reconcile.providers import encrypted, node_id, static
@@ -19,6 +18,7 @@ from tests.reconcile.rotations import OLD
 KEYS: Final = encrypted(static(0, OLD), node_id(4))
 # What the volume was, for later: the recorder looks only at the volume and at META.
 _BEFORE: Final = "before"
+DETACHED: Final = "detached.header"
 _FILESYSTEM_BYTES: Final = 4 * MIB
 _SIZE_BYTES: Final = 32 * MIB + _FILESYSTEM_BYTES + 64 * KIB
 
@@ -67,7 +67,6 @@ def encrypted_volume(directory: Path) -> None:
     """Make a node whose STATE was encrypted in place."""
     placed(directory)
     encrypt(directory)
-    (directory / MOUNTED).mkdir()
 
 
 def begin_back(directory: Path) -> None:
@@ -103,4 +102,4 @@ def next_boot_back(directory: Path) -> None:
 
 
 def _plain_wish(directory: Path) -> DesiredVolume:
-    return replace(in_place_wish(None), fallback=(KEYS,), detached=str(directory / MOUNTED / "detached.header"))
+    return replace(in_place_wish(None), fallback=(KEYS,), detached=str(directory / DETACHED))

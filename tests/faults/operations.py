@@ -139,6 +139,7 @@ OPERATIONS: Final = {
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
     "encryption in place, until the header is placed": Operation(in_place.plain, in_place.begin, in_place.next_boot),
     "encryption in place, its hot zones": Operation(in_place.placed, in_place.encrypt, in_place.next_boot),
+    "decryption in place, its hot zones": Operation(in_place.begun_back, in_place.decrypt, in_place.next_boot_back),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),

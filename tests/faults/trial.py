@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from tests.faults.in_place import DETACHED
 from tests.faults.operations import OPERATIONS
 from tests.faults.recording import Event, Kind, record
 from tests.faults.replay import Cut, Files, boundaries, cuts, image
 from tests.faults.running import MOUNTED
 from tests.faults.tree import lay_out, read_tree
 
-MEDIA: Final = ("state.img", "meta.img")
+MEDIA: Final = ("state.img", "meta.img", DETACHED)
 # What stands for the filesystem above the mapping: made by a step of its own, and synced when that is done.
 INSIDE: Final = "inside"
 _CHUNK_BYTES: Final = 1 << 16
