@@ -50,10 +50,12 @@ def key_areas(image: HeaderImage) -> dict[int, bytes]:
     return {area.offset_bytes: contents[area.offset_bytes] for area in parse_metadata(image.header.json).areas}
 
 
-def header_copy(image: HeaderImage, offset_bytes: int, *, seqid: int, offsets: dict[int, int] | None = None) -> bytes:
+def header_copy(
+    image: HeaderImage, offset_bytes: int, *, seqid: int, offsets: dict[int, int] | None = None, text: bytes = b""
+) -> bytes:
     """Return the header of `image` as the copy that stands at `offset_bytes`, with a salt and checksum of its own.
 
-    `offsets` are the new places of key areas, by keyslot. DeviceError where the JSON area cannot hold them.
+    `offsets` are the new places of key areas, by keyslot; `text` is another JSON area. DeviceError for too long a one.
     """
     size_bytes = image.header.header_size_bytes
     copy = bytearray(_checked_copy(image))
@@ -63,8 +65,9 @@ def header_copy(image: HeaderImage, offset_bytes: int, *, seqid: int, offsets: d
     copy[_OFFSET] = struct.pack(">Q", offset_bytes)
     if offsets:
         text = _moved(image.header.json, offsets)
+    if text:
         if len(text) >= size_bytes - BINARY_SIZE_BYTES:
-            raise DeviceError("the header is too full to say where key areas were moved to", operation="restore")
+            raise DeviceError("the header is too full for what is to be written", operation="write the header")
         copy[BINARY_SIZE_BYTES:] = text.ljust(size_bytes - BINARY_SIZE_BYTES, b"\0")
     name = bytes(copy[_CHECKSUM_HASH]).partition(b"\0")[0].decode()
     copy[_CHECKSUM] = bytes(_CHECKSUM.stop - _CHECKSUM.start)

@@ -118,6 +118,7 @@ class LuksHeaders:
         """
         from luksctl.cryptsetup.mappings import activate_flags  # noqa: PLC0415  # as activate
 
+        self._conclude(device, key)
         with self._open(device) as luks:
             luks.mappings.activate_by_passphrase(mapped_name, key, flags=activate_flags(how))
 
@@ -161,8 +162,27 @@ class LuksHeaders:
         """Mend a torn hot zone, and re-encrypt to the end. Cut: a torn hot zone."""
         from luksctl.cryptsetup.reencryption import go_on  # noqa: PLC0415  # as format
 
+        if mapped_name is None and self._conclude(device, key):
+            return
         with self._open(device) as luks:
             go_on(luks.reencryption, how, key, mapped_name, progress)
+
+    def _conclude(self, device: probe.Device, key: Secret) -> bool:
+        """Write the last header of an encryption in place that was cut just before it; tell whether that was so.
+
+        Only below a volume that is closed: the copy of its head is overwritten first, and a filesystem that is mounted
+        may grow to there.
+        """
+        from luksctl.cryptsetup import in_place  # noqa: PLC0415  # as format
+
+        with self._open(device) as luks:
+            copy = in_place.all_but_concluded(luks.header.json())
+            if copy is None:
+                return False
+            in_place.forget_copy(luks, copy, key)
+        with _named(device):
+            in_place.conclude_encryption(device.path, device.size_bytes, self._pread(device))
+        return True
 
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""

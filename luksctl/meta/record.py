@@ -185,6 +185,7 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
 
 
 def _encode_reencryption(intent: ReencryptIntent) -> dict[str, object]:
+    place = {"data": intent.kind.value, "header": intent.header}
     return {
         "kind": "reencrypt",
         "volume": intent.volume,
@@ -197,8 +198,7 @@ def _encode_reencryption(intent: ReencryptIntent) -> dict[str, object]:
         "resilience": intent.resilience.value,
         "hotzoneBytes": intent.hotzone_bytes,
         "maxRate": intent.max_rate_bytes_s,
-        "data": intent.kind.value,
-        "header": intent.header,
+        **({} if intent.kind is ReencryptKind.RENEW else place),
         "attempt": intent.attempt,
         "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
     }
@@ -244,7 +244,7 @@ def _decode_reencryption(fields: dict[str, object]) -> ReencryptIntent:
     except ValueError as error:
         raise _damaged("an intent has a resilience this luksctl does not know") from error
     try:
-        kind = ReencryptKind(_text(fields.get("data"), "an intent's data"))
+        kind = ReencryptKind(_text(fields.get("data", "renew"), "an intent's data"))
     except ValueError as error:
         raise _damaged("an intent does something with its data that this luksctl does not know") from error
     return ReencryptIntent(

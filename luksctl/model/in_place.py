@@ -11,6 +11,8 @@ from luksctl.value import frozen
 # keeps the head, as long again, behind it until the end.
 SHIFT_BYTES: Final = 16 * MIB
 ROOM_BYTES: Final = 2 * SHIFT_BYTES
+# On a smaller device libcryptsetup (2.6.1) writes the first hot zone over the copy of the head that it reads from.
+SMALLEST_BYTES: Final = 3 * SHIFT_BYTES
 # Filesystems that can be made smaller while they are not mounted.
 SHRINKABLE: Final = frozenset({"ext2", "ext3", "ext4"})
 # Filesystems whose size is understood, so that it can be told that they leave room.

@@ -34,7 +34,7 @@ from luksctl.model.announced_step import (
 from luksctl.model.config import STATE, FormatRequires, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import Copies, HeaderCopies
-from luksctl.model.in_place import MEASURED, ROOM_BYTES, SHIFT_BYTES
+from luksctl.model.in_place import MEASURED, SHIFT_BYTES, SMALLEST_BYTES
 from luksctl.model.intent import MAX_ATTEMPTS, DecryptIntent, InPlaceIntent, InPlacePhase
 from luksctl.model.json_budget import budget_of_format
 from luksctl.model.meta import MetaFacts, MetaState
@@ -199,7 +199,7 @@ def _begin(desired: DesiredVolume, device: Device, intent: InPlaceIntent, scratc
     if cut and intent.moved is not None and device.image:
         # resize2fs cuts an image file off behind the filesystem.
         device = replace(device, size_bytes=intent.moved.offset_bytes + intent.moved.size_bytes)
-    if device.size_bytes <= ROOM_BYTES:
+    if device.size_bytes < SMALLEST_BYTES:
         raise Refused(f"{device.path} has {format_size(device.size_bytes)}, too little for a header beside the data")
     intent = replace(intent, attempt=intent.attempt + 1)
     volume, required = desired.volume, desired.policy.format_requires is FormatRequires.ALL

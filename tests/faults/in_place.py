@@ -19,7 +19,7 @@ KEYS: Final = encrypted(static(0, OLD), node_id(4))
 # What the volume was, for later: the recorder looks only at the volume and at META.
 _BEFORE: Final = "before"
 DETACHED: Final = "detached.header"
-_FILESYSTEM_BYTES: Final = 4 * MIB
+_FILESYSTEM_BYTES: Final = 17 * MIB
 _SIZE_BYTES: Final = 32 * MIB + _FILESYSTEM_BYTES + 64 * KIB
 
 

@@ -11,16 +11,22 @@ from hypothesis import strategies as st
 from luksctl.errors import MetaError
 from luksctl.meta.record import LAST_ERROR_CHARACTERS, StoredRecord, decode, encode
 from luksctl.model.intent import (
+    DecryptIntent,
     EraseMethod,
     FormatIntent,
     FormatPhase,
+    InPlaceIntent,
+    InPlacePhase,
+    Intent,
     MovedSlot,
     ReencryptIntent,
+    ReencryptKind,
     ResetIntent,
     Resilience,
     SlotRole,
 )
 from luksctl.model.meta import MachineCheck, NodeRecord
+from luksctl.model.probe import Range
 
 words = st.text(max_size=12)
 hexes = st.binary(min_size=1, max_size=16).map(bytes.hex)
@@ -142,6 +148,24 @@ def test_a_reencryption_is_of_version_3() -> None:
     )
     assert decode(text).record == record
     assert encode(record.without_intent("STATE"), {}).startswith(b'{"version":1,')
+
+
+@pytest.mark.parametrize(
+    "intent",
+    [
+        InPlaceIntent("EPHEMERAL", "p", "u", 2, InPlacePhase.PREPARING, None, "", "why"),
+        InPlaceIntent("EPHEMERAL", "p", "u", 1, InPlacePhase.SHRINKING, Range(5, 6), ""),
+        InPlaceIntent("EPHEMERAL", "p", "u", 1, InPlacePhase.PLACING, Range(5, 6), "00" * 32),
+        DecryptIntent("EPHEMERAL", "p", "u", "/a file", 3, "why"),
+        ReencryptIntent("EPHEMERAL", "p", "u", "c", kind=ReencryptKind.ENCRYPT),
+        ReencryptIntent("EPHEMERAL", "p", "u", "", kind=ReencryptKind.DECRYPT, header="/a file"),
+    ],
+)
+def test_work_in_place_is_read_back(intent: Intent) -> None:
+    """What a boot goes on from is all there, in a record that an older luksctl takes for unreadable."""
+    text = encode(NodeRecord((intent,)), {})
+    assert text.startswith(b'{"version":3,')
+    assert decode(text).record.intents == (intent,)
 
 
 def test_a_long_cause_is_cut() -> None:
