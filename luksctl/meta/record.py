@@ -259,7 +259,7 @@ def _decode_reencryption(fields: dict[str, object]) -> ReencryptIntent:
         hotzone_bytes=_number(fields.get("hotzoneBytes"), "hotzoneBytes"),
         max_rate_bytes_s=_number(fields.get("maxRate"), "maxRate"),
         kind=kind,
-        header=_text(fields.get("header"), "an intent's header"),
+        header=_text(fields.get("header", ""), "an intent's header"),
         attempt=_number(fields.get("attempt"), "attempt"),
         last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
     )
