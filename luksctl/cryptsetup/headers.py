@@ -164,6 +164,13 @@ class LuksHeaders:
         with self._open(device) as luks:
             go_on(luks.reencryption, how, key, mapped_name, progress)
 
+    def end_reencryption(self, device: probe.Device, how: ReencryptIntent) -> None:
+        """Write the header that ends a re-encryption whose data is done. Cut: as before, or ended."""
+        from luksctl.cryptsetup.reencrypt_end import end_reencryption  # noqa: PLC0415  # as format
+
+        with _named(device):
+            end_reencryption(device.path, device.size_bytes, self._pread(device), how)
+
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""
         from luksctl.cryptsetup.mappings import deactivate  # noqa: PLC0415  # as format

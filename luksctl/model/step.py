@@ -13,6 +13,7 @@ from luksctl.model.announced_step import (
     ConcludeReencryption,
     ConcludeReset,
     Discard,
+    EndReencryption,
     EraseEnds,
     EraseHeader,
     Overwrite,
@@ -366,6 +367,7 @@ Step = (
     | AddNewKeyslots
     | StartReencryption
     | RunReencryption
+    | EndReencryption
     | TakeBackReencryption
     | ConcludeReencryption
 )

@@ -18,6 +18,7 @@ from luksctl.node.header_backup import drop_backups
 from luksctl.node.node import Node
 from luksctl.node.recovery import Place, Show
 from luksctl.node.reencrypt_pace import Pace
+from luksctl.node.reencrypt_progress import ReencryptProgress, progress_of
 from luksctl.node.sync import ruling_config, wish
 from luksctl.node.trial import expect_no_trial
 from luksctl.node.units import reencrypt_unit
@@ -48,6 +49,11 @@ class Options:
 def announced(node: Node, volume: str) -> ReencryptStage | None:
     """Return where an announced re-encryption of `volume` stands, None where none is announced."""
     return _look(node, volume, _wish(node, volume)).reencrypt_stage
+
+
+def how_far(node: Node, volume: str) -> ReencryptProgress | None:
+    """Return how far the announced re-encryption of `volume` is, None where none is announced."""
+    return progress_of(node, volume, _look(node, volume, _wish(node, volume)))
 
 
 def begin(node: Node, volume: str, options: Options, ask: Ask, show: Show) -> bool:

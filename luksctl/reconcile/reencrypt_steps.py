@@ -11,6 +11,7 @@ from luksctl.model.announced_step import (
     AddNewKeyslots,
     AnnounceReencryption,
     ConcludeReencryption,
+    EndReencryption,
     ReencryptStep,
     RunReencryption,
     StartReencryption,
@@ -59,7 +60,7 @@ class ReencryptSteps:
         self._carried = how.carried
         self._progress = how.progress
 
-    def take(self, step: ReencryptStep) -> Done:
+    def take(self, step: ReencryptStep) -> Done:  # noqa: PLR0911  # one case per step
         """Take one step."""
         match step:
             case AnnounceReencryption(_, intent):
@@ -73,6 +74,8 @@ class ReencryptSteps:
                 return Done(step)
             case RunReencryption():
                 return self._run(step)
+            case EndReencryption():
+                return self._end(step)
             case TakeBackReencryption(_, device, intent, slots):
                 self._take_back(device, intent, slots)
                 return Done(step)
@@ -159,6 +162,21 @@ class ReencryptSteps:
         if failure is not None:
             raise failure
         expect_equal_copies(self._ports.disks, device, "the re-encryption")
+        return Done(step, slot=slot)
+
+    def _end(self, step: EndReencryption) -> Done:
+        """End it once a key has opened a keyslot of the new volume key: whoever wrote that header knew it."""
+        device, second = step.device, {slot.old: slot.new for slot in step.intent.moved}
+
+        def opens(slot: int, candidate: Secret) -> int:
+            number = second.get(slot, slot)
+            with self._ports.headers.volume_key(device, number, candidate):
+                return number
+
+        header = current_header(self._ports.disks, device)
+        slot = first_that_works(self._ports, self._keyring, header, self._lists, opens)
+        self._ports.headers.end_reencryption(device, step.intent)
+        expect_equal_copies(self._ports.disks, device, "ending the re-encryption")
         return Done(step, slot=slot)
 
     def _conclude(self, volume: str, device: Device) -> None:

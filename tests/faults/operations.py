@@ -14,7 +14,7 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import recoveries, resets, restores, tpm_sealings
+from tests.faults import recoveries, reencryptions, resets, restores, tpm_sealings
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -138,6 +138,8 @@ OPERATIONS: Final = {
     "reset": Operation(resets.formatted, resets.state, resets.next_boot),
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
+    "re-encryption": Operation(reencryptions.formatted, reencryptions.renew, reencryptions.next_boot),
+    "re-encryption, begun": Operation(reencryptions.started, reencryptions.go_on, reencryptions.next_boot),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),
