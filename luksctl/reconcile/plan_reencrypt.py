@@ -22,7 +22,7 @@ from luksctl.model.announced_step import (
     StartReencryption,
     TakeBackReencryption,
 )
-from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, Underway, encode
+from luksctl.model.bookkeeping import Bookkeeping, Purpose, SlotNote, Underway, encode
 from luksctl.model.config import MAX_SLOT, KeyKind, VolumeEncryption
 from luksctl.model.header import LuksHeader
 from luksctl.model.intent import MovedSlot, ReencryptIntent, SlotRole
@@ -88,10 +88,11 @@ def moves(header: LuksHeader, kept: tuple[HeldSlot, ...], encryption: VolumeEncr
             hint="give some of them up by name: --drop-slot N",
         )
     taken = {slot.number for slot in header.keyslots} | {key.slot for key in encryption.keys}
-    taken |= {token.number for token in header.tokens if token.type != TOKEN_TYPE}
+    # The bookkeeping's own too: Talos takes a token for that of the keyslot with its number.
+    taken |= {token.number for token in header.tokens}
     free = [number for number in range(MAX_SLOT + 1) if number not in taken]
     if len(free) < len(kept) + 1:
-        raise Refused("tokens of others hold the numbers that the new keyslots would need", hint="luksctl status")
+        raise Refused("tokens hold the numbers that the new keyslots would need", hint="luksctl status")
     highest_first = iter(reversed(free))
     ordered = sorted(kept, key=lambda held: (held.role is not SlotRole.RECOVERY, held.slot))
     return tuple(MovedSlot(next(highest_first), held.slot, held.role) for held in ordered)

@@ -19,6 +19,7 @@ from luksctl.model.announced_step import (
 )
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, encode
 from luksctl.model.config import RECOVERY, EncryptionPolicy, KdfCost, VolumeEncryption
+from luksctl.model.header import PROVIDER_TOKEN_TYPES
 from luksctl.model.intent import MovedSlot, ReencryptIntent, SlotRole
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -133,7 +134,8 @@ class ReencryptSteps:
         if header.reencrypting or any(header.bound(slot) for slot in slots):
             raise NotConverged("data has the new volume key, so its keyslots are not taken back", hint="luksctl status")
         books = header.token(intent.token)
-        numbers = [slot for slot in slots if header.token(slot) is not None]
+        copied = {token.number for token in header.tokens if token.type in PROVIDER_TOKEN_TYPES}
+        numbers = [slot for slot in slots if slot in copied]
         if books is not None and books.type == TOKEN_TYPE:
             numbers.append(intent.token)
         for number in numbers:

@@ -6,6 +6,7 @@ The data is real: what stands in the data area is decrypted with the volume key 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -111,7 +112,7 @@ def known(place: int) -> bytes:
 def volume_key(node: Node, key: ConfiguredKey) -> Secret:
     """Return the volume key by a configured key."""
     with Secret.take(secret_of(node, key)) as passphrase:
-        return node.ports.headers.volume_key(_device(node), key.slot, passphrase)
+        return node.ports.headers.volume_key(device_of(node), key.slot, passphrase)
 
 
 def write_data(node: Node, place: int, key: Secret) -> None:
@@ -152,7 +153,8 @@ def _crypt(key: bytes, place: int, data: bytes, *, encrypting: bool) -> bytes:
     return b"".join(done)
 
 
-def _device(node: Node) -> Device:
+def device_of(node: Node) -> Device:
+    """Return the device of STATE."""
     found = node.ports.disks.find(STATE, node.volume_settings, timeout_s=0)
     if not isinstance(found, Device):
         raise AssertionError(f"no device: {found}")
@@ -162,7 +164,9 @@ def _device(node: Node) -> Device:
 # ---- sessions -------------------------------------------------------------------------------------------------------
 
 
-def session_of(node: Node, keys: VolumeEncryption = KEYS) -> AbstractContextManager[ReencryptSession]:
+def session_of(
+    node: Node, keys: VolumeEncryption = KEYS, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> AbstractContextManager[ReencryptSession]:
     """Return a session that re-encrypts STATE by a config with `keys`."""
     wanted = replace(cheap_wish(keys), follow_in_meta=True, sync=True)
-    return reencrypt_session(wanted, node.volume_settings, node.ports, lambda _done, _total: None)
+    return reencrypt_session(wanted, node.volume_settings, node.ports, progress)
