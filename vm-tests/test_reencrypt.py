@@ -32,7 +32,7 @@ DATA_MIB = 24
 UNIT = f"luksctl-reencrypt@{EPHEMERAL}.service"
 WRITE_LOAD = f"i=0; while i=$((i+1)); do echo $i >{LOAD}.new; sync {LOAD}.new; mv {LOAD}.new {LOAD}; sleep 0.1; done"
 # Moments at which power is cut: so many parts of the log of the run, from the announcement to the end.
-CUTS, SHARE = 20, 9
+CUTS, SHARE = 20, 20
 EXIT_BUSY = 11
 
 
@@ -97,7 +97,7 @@ def renews_it(node: Machine, logged: Disk) -> int:
     slot = next(each["slot"] for each in volume_of(node)["slots"] if each["kind"] == "recovery")
     load = node.begin("sh", "-c", WRITE_LOAD)
     begun = len(read_log(logged.log_path).entries)
-    node.check("sh", "-c", f"exec luksctl reencrypt {EPHEMERAL} --no-wait --max-rate 10MiB --key-fd {slot}:3 3<{KEY}")
+    node.check("sh", "-c", f"exec luksctl reencrypt {EPHEMERAL} --no-wait --max-rate 16MiB --key-fd {slot}:3 3<{KEY}")
     node.wait_until(f"luksctl status --json {EPHEMERAL} | grep -q '\"running\": true'", timeout_s=60)
     while_running(node)
     wait_until_ended(node)

@@ -36,7 +36,7 @@ def configure(parser: Parser) -> None:
     """Add the options of the verb."""
     parser.add_argument("volume", metavar="VOLUME", help=" or ".join(MANAGED))
     kinds = [kind.value for kind in Resilience]
-    parser.add_argument("--resilience", choices=kinds, default=kinds[0], help="what mends a torn hot zone; checksum")
+    parser.add_argument("--resilience", choices=kinds, help="what mends a torn hot zone; on image files journal")
     parser.add_argument("--max-rate", metavar="SIZE", help="no faster than this each second, such as 20MiB")
     given_up = "give these keyslots up: their keys open nothing afterwards"
     parser.add_list("drop-slot", metavar="N", text=given_up, default=())
@@ -126,7 +126,8 @@ def _options(arguments: Namespace) -> Options:
         raise UsageError(str(error)) from error
     if arguments.max_rate is not None and rate < _SLOWEST_BYTES_S:
         raise UsageError(f"--max-rate {arguments.max_rate} is too slow", hint="at least 64KiB")
-    return Options(Resilience(arguments.resilience), rate, dropped)
+    resilience = None if arguments.resilience is None else Resilience(arguments.resilience)
+    return Options(resilience, rate, dropped)
 
 
 # ---- keys that no provider has --------------------------------------------------------------------------------------

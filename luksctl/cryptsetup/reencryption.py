@@ -240,6 +240,8 @@ def go_on(
             cause = f"the re-encryption was killed in the middle of a hot zone while {mapped_name} was open"
             raise NeedsReboot(cause, hint="reboot: the boot mends the hot zone before it opens the volume")
         reencryption.recover(parameters, key)
+        if reencryption.state().status is ReencryptStatus.NONE:
+            return  # it was the last hot zone
     reencryption.resume(parameters, key, active_name=mapped_name)
 
     def tell(done: Progress) -> None:

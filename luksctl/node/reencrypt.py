@@ -39,9 +39,13 @@ Ask = Callable[[HeldSlot], Secret | None]
 
 @frozen
 class Options:
-    """What the operator chose. Slots in `given_up` are not carried over; `max_rate_bytes_s` 0 is as fast as it goes."""
+    """What the operator chose. Slots in `given_up` are not carried over; `max_rate_bytes_s` 0 is as fast as it goes.
 
-    resilience: Resilience = Resilience.CHECKSUM
+    `resilience` None is what the device needs: checksums tell only whole sectors apart, and what is written to an image
+    file may tear within the sectors that the library takes it to have.
+    """
+
+    resilience: Resilience | None = None
     max_rate_bytes_s: int = 0
     given_up: tuple[int, ...] = ()
 
@@ -158,7 +162,7 @@ def _how(found: Luks2, options: Options) -> ReencryptIntent:
         header_uuid="",
         cipher=segment.encryption or DEFAULT_CIPHER,
         sector_size_bytes=segment.sector_size_bytes,
-        resilience=options.resilience,
+        resilience=options.resilience or (Resilience.JOURNAL if found.device.image else Resilience.CHECKSUM),
         hotzone_bytes=hotzone_bytes,
         max_rate_bytes_s=options.max_rate_bytes_s,
     )

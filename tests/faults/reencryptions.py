@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import XTS
 
 from luksctl.model.config import STATE, ConfiguredKey, VolumeEncryption
-from luksctl.model.intent import ReencryptIntent
+from luksctl.model.intent import ReencryptIntent, Resilience
 from luksctl.model.observed import Luks2, ReencryptStage
 from luksctl.model.probe import Device
 from luksctl.reconcile.converge import converge
@@ -30,7 +30,10 @@ from tests.reconcile.rotations import OLD
 from tests.reconcile.stage import Stage, assert_in_sync, header_of, secret_of
 
 KEYS: Final = encrypted(static(0, OLD), node_id(4))
-HOW: Final = ReencryptIntent("", "", "", "aes-xts-plain64", sector_size_bytes=4096, hotzone_bytes=MIB)
+# A write to an image file may tear anywhere, and checksums tell only whole sectors apart.
+HOW: Final = ReencryptIntent(
+    "", "", "", "aes-xts-plain64", sector_size_bytes=4096, resilience=Resilience.JOURNAL, hotzone_bytes=MIB
+)
 DATA_BYTES: Final = 256 * KIB
 _SECTOR_BYTES: Final = 4096
 _IV_BYTES: Final = 512
