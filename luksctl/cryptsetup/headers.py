@@ -118,8 +118,16 @@ class LuksHeaders:
         """
         from luksctl.cryptsetup.mappings import activate_flags  # noqa: PLC0415  # as activate
 
+        self.put_back_unbegun(device)
         with self._open(device) as luks:
             luks.mappings.activate_by_passphrase(mapped_name, key, flags=activate_flags(how))
+
+    def put_back_unbegun(self, device: probe.Device) -> None:
+        """Take a hot zone back whose record may not have arrived, before the library believes the header."""
+        from luksctl.cryptsetup.reencrypt_end import put_back_unbegun  # noqa: PLC0415  # as format
+
+        with _named(device):
+            put_back_unbegun(device.path, device.size_bytes, self._pread(device))
 
     def why_not_reencrypt(self) -> str | None:
         """Say why the installed libcryptsetup must not re-encrypt, or None."""
@@ -161,6 +169,7 @@ class LuksHeaders:
         """Mend a torn hot zone, and re-encrypt to the end. Cut: a torn hot zone."""
         from luksctl.cryptsetup.reencryption import go_on  # noqa: PLC0415  # as format
 
+        self.put_back_unbegun(device)
         with self._open(device) as luks:
             go_on(luks.reencryption, how, key, mapped_name, progress)
 

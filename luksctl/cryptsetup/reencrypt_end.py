@@ -1,8 +1,11 @@
-"""End a re-encryption whose data is done, where libcryptsetup 2.6 cannot: after a cut in its own last writes.
+"""What libcryptsetup 2.6 leaves of a re-encryption in two moments, and cannot deal with itself; found by tests/faults.
 
-It destroys the keyslots of the old volume key one by one before it takes its mark out of the header, and opens nothing
-that has the mark by keyslots of the new volume key alone. So a cut there locks the volume for ever, whoever holds which
-key. What is written here is the header that its last write would have left.
+The end   It destroys the keyslots of the old volume key one by one before it takes its mark out of the header, and
+          opens nothing that has the mark by keyslots of the new volume key alone. A cut there locks the volume for
+          ever, whoever holds which key. What is written here is the header that its last write would have left.
+A hot zone is announced in the first header copy in one sync with the record (checksums, journal) by which it would be
+          mended. A disk may write the copy and lose the record; then mending writes garbage. The data is untouched
+          until the second copy is synced, too: while that one does not know of the hot zone, it is put back.
 """
 
 from __future__ import annotations
@@ -15,10 +18,10 @@ from luksctl.cryptsetup.header_bytes import backup_of, header_copy, read_backup
 from luksctl.cryptsetup.header_image import HeaderImage, copy_header
 from luksctl.cryptsetup.header_restore import locked_for_writing, sync_fully, write_fully
 from luksctl.cryptsetup.metadata import parse_metadata
-from luksctl.cryptsetup.ondisk import BINARY_SIZE_BYTES, Pread
+from luksctl.cryptsetup.ondisk import BINARY_SIZE_BYTES, Pread, read_copies
 from luksctl.errors import DeviceError, Refused
 from luksctl.hints import Any, Final
-from luksctl.model.header import REENCRYPT_REQUIREMENT
+from luksctl.model.header import REENCRYPT_REQUIREMENT, Copies, HeaderCopies, LuksHeader
 from luksctl.model.intent import ReencryptIntent
 
 _OPERATION: Final = "end the re-encryption"
@@ -43,6 +46,34 @@ def end_reencryption(path: str, size_bytes: int, pread: Pread, how: ReencryptInt
         for offset, copy in copies:
             pwrite(offset, copy)
             sync_fully(fd, path)
+
+
+def put_back_unbegun(path: str, size_bytes: int, pread: Pread) -> None:
+    """Take a hot zone back of which only the first header copy knows; nothing is written where there is none.
+
+    Cut: as before, or the second copy alone is valid, which says the same.
+    """
+    if _unbegun(read_copies(pread, size_bytes)) is None:
+        return
+    with locked_for_writing(path) as fd:
+        image = copy_header(pread, size_bytes)
+        before = _unbegun(image.copies)
+        if before is not None:
+            copy = header_copy(image, 0, seqid=image.header.seqid + 1, text=before.json.encode())
+            write_fully(fd, path)(0, copy)
+            sync_fully(fd, path)
+
+
+def _unbegun(copies: HeaderCopies) -> LuksHeader | None:
+    """Return the older, second copy where only the first one knows of a hot zone."""
+    first, second = (None if copy is None else copy.header for copy in (copies.first, copies.second))
+    if copies.state is not Copies.DIFFER or first is None or second is None or first.seqid < second.seqid:
+        return None
+    return second if _has_hot_zone(first) and second.reencrypting and not _has_hot_zone(second) else None
+
+
+def _has_hot_zone(header: LuksHeader) -> bool:
+    return any("in-reencryption" in segment.flags for segment in header.segments)
 
 
 def ended(text: str, how: ReencryptIntent) -> str:

@@ -172,6 +172,7 @@ class _Headers(LuksHeaders):
         """Mend a torn hot zone, as the library does before it opens, check both volume keys, remember the mapping."""
         if self._node.boot.mapping is not None:
             raise AssertionError("it is open already")
+        self.put_back_unbegun(device)
         with LuksDevice.open(device.path) as luks:
             if luks.reencryption.state().status is ReencryptStatus.CRASH:
                 luks.reencryption.recover(ReencryptParameters(""), key)
