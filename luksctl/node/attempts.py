@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from luksctl.model.intent import Intent
+from luksctl.errors import Refused
+from luksctl.model.intent import Intent, ReencryptIntent
 from luksctl.node.node import Node
 from luksctl.value import replace
 
@@ -23,10 +24,14 @@ def allow_again(node: Node, volume: str) -> Intent | None:
 def drop_intent(node: Node, volume: str) -> Intent | None:
     """Take back the announcement of work on `volume`, and return it; None where nothing is announced.
 
-    From then on, whatever the interrupted work left on the device is foreign data: refused, never formatted.
+    Refused for a re-encryption. From then on, whatever the interrupted work left on the device is foreign data, which is
+    refused, and never formatted.
     """
     with node.ports.disks.volume_lock(volume):
         intent = node.ports.meta.load().record.intent(volume)
+        if isinstance(intent, ReencryptIntent):
+            cause = "without the announcement of its re-encryption it would not be opened any more"
+            raise Refused(cause, volume=volume, hint=f"luksctl reencrypt {volume} goes on with it, and ends it")
         if intent is not None:
             node.ports.meta.update_record(lambda record: record.without_intent(volume))
     return intent

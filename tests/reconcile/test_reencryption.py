@@ -15,6 +15,7 @@ from luksctl.model.config import CHEAPEST_KDF
 from luksctl.model.header import Keyslot, LuksHeader, Token
 from luksctl.model.intent import MovedSlot, SlotRole
 from luksctl.model.observed import Luks2, ReencryptStage
+from luksctl.node.attempts import drop_intent
 from luksctl.reconcile.converge import Session, converge
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.plan_reencrypt import HeldSlot, budget, bytes_done, held_slots, moves, new_books
@@ -22,6 +23,7 @@ from luksctl.secret import Secret
 from luksctl.value import replace
 from tests.faults import reencryptions
 from tests.faults.reencryptions import HOW, KEYS, formatted, go_on, next_boot, session_of, start
+from tests.faults.running import Running
 from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.providers import encrypted, static
 from tests.reconcile.stage import assert_in_sync, header_of, secret_of
@@ -192,6 +194,16 @@ def test_a_changed_segment_is_not_taken_over(tmp_path: Path) -> None:
     with pytest.raises(Refused):
         node.ports.headers.end_reencryption(device, replace(intent, cipher="cipher_null-ecb"))
     assert node.bytes_on_disk() == before
+
+
+def test_its_announcement_cannot_be_dropped(tmp_path: Path) -> None:
+    """Without it the volume would not be opened any more, whatever keys there are."""
+    formatted(tmp_path)
+    start(tmp_path)
+    node = Running(tmp_path).node
+    with pytest.raises(Refused, match="would not be opened"):
+        drop_intent(node, "STATE")
+    assert node.ports.meta.load().record.reencryptions
 
 
 # ---- pure -----------------------------------------------------------------------------------------------------------
