@@ -24,7 +24,7 @@ def allow_again(node: Node, volume: str) -> Intent | None:
 def drop_intent(node: Node, volume: str) -> Intent | None:
     """Take back the announcement of work on `volume`, and return it; None where nothing is announced.
 
-    Refused for a re-encryption. From then on, whatever the interrupted work left on the device is foreign data, which is
+    Refused for a re-encryption. From then on, whatever the interrupted work left on the device is foreign data: it is
     refused, and never formatted.
     """
     with node.ports.disks.volume_lock(volume):
