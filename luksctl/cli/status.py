@@ -144,6 +144,8 @@ def _show_volume(volume: VolumeStatus, console: Console) -> None:
         console.say(f"  header copies: {volume.copies.state} ({copies_text(volume.copies)})")
     if volume.slots:
         console.table(("  slot", "key", "changed", "kdf", "token", ""), [_slot_row(slot) for slot in volume.slots])
+    if volume.reencryption is not None:
+        console.say(f"  {volume.reencryption.text()}")
     if volume.adopted is False:
         console.say(f"  luksctl made none of these keyslots, and changes none (luksctl adopt {volume.volume})")
     if volume.talos is not None:

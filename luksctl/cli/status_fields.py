@@ -7,6 +7,7 @@ from luksctl.model.header import HeaderCopies, HeaderCopy
 from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import FilesystemFound, Luks2
+from luksctl.node.reencrypt_progress import ReencryptProgress
 from luksctl.node.report import Report
 from luksctl.node.status import NodeStatus
 from luksctl.node.volume_status import SlotStatus, VolumeStatus
@@ -83,11 +84,23 @@ def _volume(volume: VolumeStatus) -> dict[str, object]:
             "objections": list(volume.talos.objections),
             "removesSlots": list(volume.talos.removes),
         },
+        "reencryption": None if volume.reencryption is None else _reencryption(volume.reencryption),
         "findings": list(volume.findings),
         "warnings": list(volume.warnings),
         "lastAttempt": None if volume.report is None else _report(volume.report),
         "hint": volume.hint,
         "exitCode": volume.code,
+    }
+
+
+def _reencryption(progress: ReencryptProgress) -> dict[str, object]:
+    return {
+        "stage": progress.stage.value,
+        "doneBytes": progress.done_bytes,
+        "totalBytes": progress.total_bytes,
+        "running": progress.running,
+        "bytesPerSecond": progress.bytes_per_s,
+        "remainingSeconds": progress.remaining_s,
     }
 
 

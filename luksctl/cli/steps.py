@@ -21,6 +21,7 @@ from luksctl.model.announced_step import (
     DetachHeader,
     Discard,
     EncryptStep,
+    EndReencryption,
     EraseEnds,
     EraseHeader,
     InPlaceStep,
@@ -209,7 +210,7 @@ def _of_reset(step: AnnounceReset | EraseHeader | EraseEnds | Overwrite | Discar
     assert_never(step)
 
 
-def _of_reencryption(step: ReencryptStep) -> str:
+def _of_reencryption(step: ReencryptStep) -> str:  # noqa: PLR0911  # one sentence per step
     match step:
         case AnnounceReencryption(_, intent):
             return f"announce in META that header {intent.header_uuid} gets a new volume key"
@@ -220,6 +221,8 @@ def _of_reencryption(step: ReencryptStep) -> str:
             return f"write the plan of the re-encryption into the header of {device.path}"
         case RunReencryption(_, device, intent):
             return f"re-encrypt {device.path} with a new volume key, {intent.cipher}, {intent.resilience}"
+        case EndReencryption(_, device):
+            return f"write the header of {device.path} that ends the re-encryption, of which all data is done"
         case TakeBackReencryption(_, _, _, slots):
             named = ", ".join(map(str, slots)) or "none is left"
             return f"remove the keyslots of a re-encryption that did not start ({named})"

@@ -255,6 +255,14 @@ VERBS: Final = (
         tuple(sorted((*_FLOW, 7))),
     ),
     Verb(
+        "reencrypt",
+        Group.CHANGES,
+        "reencrypt",
+        "give a volume a new volume key where it stands, also while it is mounted",
+        "what opened it before: backups of its header, keyslots that --drop-slot names",
+        (2, 3, 4, 5, 6, 7, 8, 9, 10, 11),
+    ),
+    Verb(
         "reset",
         Group.END_OF_LIFE,
         "reset",

@@ -118,9 +118,17 @@ class LuksHeaders:
         """
         from luksctl.cryptsetup.mappings import activate_flags  # noqa: PLC0415  # as activate
 
+        self.put_back_unbegun(device)
         self._conclude(device, key)
         with self._open(device) as luks:
             luks.mappings.activate_by_passphrase(mapped_name, key, flags=activate_flags(how))
+
+    def put_back_unbegun(self, device: probe.Device) -> None:
+        """Take a hot zone back whose record may not have arrived, before the library believes the header."""
+        from luksctl.cryptsetup.reencrypt_end import put_back_unbegun  # noqa: PLC0415  # as format
+
+        with _named(device):
+            put_back_unbegun(device.header_path, device.size_bytes, self._pread(device))
 
     def why_not_reencrypt(self) -> str | None:
         """Say why the installed libcryptsetup must not re-encrypt, or None."""
@@ -164,8 +172,16 @@ class LuksHeaders:
 
         if mapped_name is None and self._conclude(device, key):
             return
+        self.put_back_unbegun(device)
         with self._open(device) as luks:
             go_on(luks.reencryption, how, key, mapped_name, progress)
+
+    def end_reencryption(self, device: probe.Device, how: ReencryptIntent) -> None:
+        """Write the header that ends a re-encryption whose data is done. Cut: as before, or ended."""
+        from luksctl.cryptsetup.reencrypt_end import end_reencryption  # noqa: PLC0415  # as format
+
+        with _named(device):
+            end_reencryption(device.path, device.size_bytes, self._pread(device), how)
 
     def _conclude(self, device: probe.Device, key: Secret) -> bool:
         """Write the last header of an encryption in place that was cut just before it; tell whether that was so.

@@ -16,7 +16,7 @@ from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.header_restore import (
     Stage,
     locked_for_writing,
-    sync,
+    sync_fully,
     write_fully,
     write_stages,
 )
@@ -88,7 +88,7 @@ def conclude_encryption(path: str, size_bytes: int, pread: Pread) -> None:
             Stage(f"copy at {offset}", ((offset, header_copy(image, offset, seqid=seqid, text=text)),))
             for offset in (image.header.header_size_bytes, 0)
         )
-        write_stages(stages, write_fully(fd, path), lambda: sync(fd, path))
+        write_stages(stages, write_fully(fd, path), lambda: sync_fully(fd, path))
 
 
 def _concluded(text: str) -> bytes:
@@ -147,6 +147,6 @@ def place_header(scratch: str, path: str, pread: Pread, uuid: str) -> None:
         Stage("first copy", ((0, content[:size_bytes]),)),
     )
     with locked_for_writing(path) as fd:
-        write_stages(stages, write_fully(fd, path), lambda: sync(fd, path))
+        write_stages(stages, write_fully(fd, path), lambda: sync_fully(fd, path))
     if pread(0, SHIFT_BYTES) != content:
         raise DeviceError(f"{path} does not read back as it was written", operation=_WHAT)

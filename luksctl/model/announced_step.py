@@ -148,6 +148,19 @@ class RunReencryption:
 
 
 @frozen
+class EndReencryption:
+    """Write the header that ends it, where all data is done and a cut kept libcryptsetup from that.
+
+    A key of the new volume key opened its keyslot before. Cut: as before, or ended.
+    """
+
+    volume: str
+    device: Device
+    intent: ReencryptIntent
+    destroys: ClassVar[Destroys] = Destroys.KEYSLOT
+
+
+@frozen
 class TakeBackReencryption:
     """Remove the new keyslots and tokens of one that did not start: `slots` are those bound to no data.
 
@@ -175,6 +188,7 @@ ReencryptStep = (
     | AddNewKeyslots
     | StartReencryption
     | RunReencryption
+    | EndReencryption
     | TakeBackReencryption
     | ConcludeReencryption
 )

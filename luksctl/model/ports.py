@@ -142,6 +142,12 @@ class Headers(Protocol):
         NeedsReboot where it was killed in the middle of a hot zone below an open mapping. Cut: a torn hot zone.
         """
 
+    def end_reencryption(self, device: Device, how: ReencryptIntent) -> None:
+        """Write the header that ends a re-encryption whose data is done; see cryptsetup/reencrypt_end.py.
+
+        Refused where it may not be. Cut: as before, or ended.
+        """
+
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""
 

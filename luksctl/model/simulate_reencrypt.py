@@ -9,6 +9,7 @@ from luksctl.model.announced_step import (
     AddNewKeyslots,
     AnnounceReencryption,
     ConcludeReencryption,
+    EndReencryption,
     ReencryptStep,
     RunReencryption,
     StartReencryption,
@@ -34,6 +35,7 @@ _EXPECTED: Final = {
     AddNewKeyslots: ReencryptStage.SETTLING,  # announced, and nothing is there
     StartReencryption: ReencryptStage.PREPARING,
     RunReencryption: ReencryptStage.RUNNING,
+    EndReencryption: ReencryptStage.RUNNING,
     TakeBackReencryption: ReencryptStage.PREPARING,
     ConcludeReencryption: ReencryptStage.SETTLING,
 }
@@ -58,7 +60,7 @@ def reencrypting(found: Luks2, meta: MetaFacts, step: ReencryptStep) -> tuple[Lu
             own = Keyslot(_free(header), "", None, None, None, None, "", type=_OWN)
             started = replace(header, requirements=(REENCRYPT_REQUIREMENT,), keyslots=(*header.keyslots, own))
             return _with(found, started), meta
-        case RunReencryption(_, _, intent):
+        case RunReencryption(_, _, intent) | EndReencryption(_, _, intent):
             return _with(found, _done(header, intent)), meta
         case TakeBackReencryption(_, _, intent, slots):
             kept = tuple(slot for slot in header.keyslots if slot.number not in slots)

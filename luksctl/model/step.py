@@ -13,6 +13,7 @@ from luksctl.model.announced_step import (
     ConcludeReencryption,
     ConcludeReset,
     Discard,
+    EndReencryption,
     EraseEnds,
     EraseHeader,
     InPlaceStep,
@@ -368,6 +369,7 @@ Step = (
     | AddNewKeyslots
     | StartReencryption
     | RunReencryption
+    | EndReencryption
     | TakeBackReencryption
     | ConcludeReencryption
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from luksctl.errors import Refused
-from luksctl.model.intent import DecryptIntent, InPlaceIntent, InPlacePhase, Intent, ReencryptIntent, ReencryptKind
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, InPlacePhase, Intent, ReencryptIntent
 from luksctl.node.node import Node
 from luksctl.value import replace
 
@@ -24,13 +24,14 @@ def allow_again(node: Node, volume: str) -> Intent | None:
 def drop_intent(node: Node, volume: str) -> Intent | None:
     """Take back the announcement of work on `volume`, and return it; None where nothing is announced.
 
-    From then on, whatever the interrupted work left on the device is foreign data: refused, never formatted. Refused
-    where only the announcement says where parts of a filesystem are.
+    Refused for a re-encryption, and for work in place that moved anything. From then on, whatever the interrupted work
+    left on the device is foreign data: it is refused, and never formatted.
     """
     with node.ports.disks.volume_lock(volume):
         intent = node.ports.meta.load().record.intent(volume)
-        if isinstance(intent, ReencryptIntent) and intent.kind is not ReencryptKind.RENEW:
-            raise Refused("its data is half moved, which only goes on", volume=volume, hint=f"luksctl boot {volume}")
+        if isinstance(intent, ReencryptIntent):
+            cause = "without the announcement of its re-encryption it would not be opened any more"
+            raise Refused(cause, volume=volume, hint=f"luksctl reencrypt {volume} goes on with it, and ends it")
         if isinstance(intent, DecryptIntent) and intent.attempt:
             raise Refused(
                 "it is being decrypted in place, and its header may be in a file already",

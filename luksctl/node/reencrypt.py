@@ -18,6 +18,7 @@ from luksctl.node.header_backup import drop_backups
 from luksctl.node.node import Node
 from luksctl.node.recovery import Place, Show
 from luksctl.node.reencrypt_pace import Pace
+from luksctl.node.reencrypt_progress import ReencryptProgress, progress_of
 from luksctl.node.sync import ruling_config, wish
 from luksctl.node.trial import expect_no_trial
 from luksctl.node.units import reencrypt_unit
@@ -38,9 +39,13 @@ Ask = Callable[[HeldSlot], Secret | None]
 
 @frozen
 class Options:
-    """What the operator chose. Slots in `given_up` are not carried over; `max_rate_bytes_s` 0 is as fast as it goes."""
+    """What the operator chose. Slots in `given_up` are not carried over; `max_rate_bytes_s` 0 is as fast as it goes.
 
-    resilience: Resilience = Resilience.CHECKSUM
+    `resilience` None is what the device needs: checksums tell only whole sectors apart, and what is written to an image
+    file may tear within the sectors that the library takes it to have.
+    """
+
+    resilience: Resilience | None = None
     max_rate_bytes_s: int = 0
     given_up: tuple[int, ...] = ()
 
@@ -48,6 +53,11 @@ class Options:
 def announced(node: Node, volume: str) -> ReencryptStage | None:
     """Return where an announced re-encryption of `volume` stands, None where none is announced."""
     return _look(node, volume, _wish(node, volume)).reencrypt_stage
+
+
+def how_far(node: Node, volume: str) -> ReencryptProgress | None:
+    """Return how far the announced re-encryption of `volume` is, None where none is announced."""
+    return progress_of(node, volume, _look(node, volume, _wish(node, volume)))
 
 
 def begin(node: Node, volume: str, options: Options, ask: Ask, show: Show) -> bool:
@@ -152,7 +162,7 @@ def _how(found: Luks2, options: Options) -> ReencryptIntent:
         header_uuid="",
         cipher=segment.encryption or DEFAULT_CIPHER,
         sector_size_bytes=segment.sector_size_bytes,
-        resilience=options.resilience,
+        resilience=options.resilience or (Resilience.JOURNAL if found.device.image else Resilience.CHECKSUM),
         hotzone_bytes=hotzone_bytes,
         max_rate_bytes_s=options.max_rate_bytes_s,
     )

@@ -140,7 +140,8 @@ UMask=0077
 LimitCORE=0
 """
 
-# Whatever stops it leaves all in order; it is stopped before the volume is closed, and has time to end a hot zone.
+# Whatever stops it leaves all in order, and it has time to end a hot zone. It comes last at the disk, but is neither
+# idle nor nice: what is mounted waits for its hot zone, and would wait for all else that runs.
 _REENCRYPT: Final = """\
 [Unit]
 Description=Re-encrypt the %i volume
@@ -152,9 +153,10 @@ Type=exec
 ExecStart={command} reencrypt %i --resume
 Restart=on-failure
 RestartSec=30
+SuccessExitStatus=130
 TimeoutStopSec=5min
-Nice=19
-IOSchedulingClass=idle
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
 SyslogIdentifier=luksctl-reencrypt
 UMask=0077
 LimitCORE=0

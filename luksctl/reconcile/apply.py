@@ -319,6 +319,7 @@ class Run:
 
         if self.reencrypting is None:
             raise ValueError("whoever takes steps of a re-encryption says how")
+        self._seen = None  # it changes all of the header
         return ReencryptSteps(self._ports, self._keyring, self.reencrypting).take(step)
 
     # ---- header and mapping -----------------------------------------------------------------------------------------

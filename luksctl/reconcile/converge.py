@@ -125,7 +125,10 @@ class Session:
             if found.plan.refusal is not None:
                 raise found.plan.refusal
             seen = found.observed.header if isinstance(found.observed, Luks2) else None
-            yield from self._run(seen).take_all(found.plan.steps)
+            run = self._run(seen)
+            if isinstance(found.observed, Luks2) and found.observed.reencryption is not None:
+                self._prepare_reencrypting(run)
+            yield from run.take_all(found.plan.steps)
         if found.plan.steps:
             left = self.look().plan
             if left.refusal is not None:
@@ -153,6 +156,16 @@ class Session:
                     raise Busy("the volume moved meanwhile", volume=self._desired.volume, hint="try again")
                 yield from self._run(None).take_all(found.plan.steps)
         raise NotConverged("the work in place on it does not begin", volume=self._desired.volume, hint="luksctl status")
+
+    def _prepare_reencrypting(self, run: Run) -> None:
+        """Let the run end what libcryptsetup could not; it begins and re-encrypts nothing."""
+        from luksctl.reconcile.reencrypt_steps import Reencrypting  # noqa: PLC0415  # few boots have one
+
+        wanted = self._desired
+        if wanted.encryption is not None:
+            run.reencrypting = Reencrypting(
+                wanted.encryption, wanted.fallback, wanted.policy, {}, lambda _done, _total: None
+            )
 
     def erase(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[Done]:
         """Yield every step of the reset that META announces, if it does, until the volume is blank.

@@ -335,6 +335,10 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
     if found.mapping is not None and found.mapping.signature is None:
         raise Refused(f"/dev/mapper/{desired.mapped_name} is open but holds no filesystem; nothing was made there")
     steps: list[Step] = []
+    if found.reencrypt_stage is ReencryptStage.RUNNING and found.mapping is None:
+        from luksctl.reconcile.plan_reencrypt import steps_before_opening  # noqa: PLC0415  # few boots have one
+
+        steps += steps_before_opening(found)
     if found.mapping is None:
         steps.append(OpenVolume(volume, found.device, desired.mapped_name, desired.encryption, desired.fallback))
     # While it is re-encrypted, the library writes one copy after the other, and mends them when it opens.

@@ -17,12 +17,13 @@ from luksctl.model.announced_step import (
     AnnounceReencryption,
     ConcludeDecryption,
     ConcludeReencryption,
+    EndReencryption,
     ReencryptStep,
     RunReencryption,
     StartReencryption,
     TakeBackReencryption,
 )
-from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, Underway, encode
+from luksctl.model.bookkeeping import Bookkeeping, Purpose, SlotNote, Underway, encode
 from luksctl.model.config import MAX_SLOT, KeyKind, VolumeEncryption
 from luksctl.model.header import LuksHeader
 from luksctl.model.intent import MovedSlot, ReencryptIntent, ReencryptKind, SlotRole
@@ -36,6 +37,8 @@ from luksctl.value import frozen
 MAX_KEYS: Final = 15
 _KINDS_WITH_TOKEN: Final = frozenset({KeyKind.KMS, KeyKind.TPM})
 _BINARY_BYTES: Final = 4 * KIB
+# Segments that only say what was and what will be, and the one that is neither yet.
+_NO_DATA: Final = frozenset({"backup-previous", "backup-final", "in-reencryption"})
 # What libcryptsetup adds for the whole time: its keyslot and digest, both backup segments, the requirement; and the
 # segments while they are three. Measured with 2.6.1, and rounded up.
 _UNDERWAY_JSON_BYTES: Final = 1800
@@ -86,10 +89,11 @@ def moves(header: LuksHeader, kept: tuple[HeldSlot, ...], encryption: VolumeEncr
             hint="give some of them up by name: --drop-slot N",
         )
     taken = {slot.number for slot in header.keyslots} | {key.slot for key in encryption.keys}
-    taken |= {token.number for token in header.tokens if token.type != TOKEN_TYPE}
+    # The bookkeeping's own too: Talos takes a token for that of the keyslot with its number.
+    taken |= {token.number for token in header.tokens}
     free = [number for number in range(MAX_SLOT + 1) if number not in taken]
     if len(free) < len(kept) + 1:
-        raise Refused("tokens of others hold the numbers that the new keyslots would need", hint="luksctl status")
+        raise Refused("tokens hold the numbers that the new keyslots would need", hint="luksctl status")
     highest_first = iter(reversed(free))
     ordered = sorted(kept, key=lambda held: (held.role is not SlotRole.RECOVERY, held.slot))
     return tuple(MovedSlot(next(highest_first), held.slot, held.role) for held in ordered)
@@ -161,6 +165,8 @@ def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep | ConcludeDecryption, ..
             slots = tuple(slot.new for slot in intent.moved if found.header.keyslot(slot.new) is not None)
             return (TakeBackReencryption(volume, device, intent, slots), ConcludeReencryption(volume, device))
         case ReencryptStage.RUNNING:
+            if all_done(found.header):
+                return (EndReencryption(volume, device, intent),)
             name = None if found.mapping is None else found.mapping.name
             return (RunReencryption(volume, device, intent, name),)
         case ReencryptStage.SETTLING if intent.kind is ReencryptKind.DECRYPT:
@@ -174,3 +180,45 @@ def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep | ConcludeDecryption, ..
 def settled(header: LuksHeader, intent: ReencryptIntent) -> bool:
     """Tell whether every configured key has left its second keyslot."""
     return all(header.keyslot(slot.new) is None for slot in intent.moved if slot.role is SlotRole.CONFIG)
+
+
+def all_done(header: LuksHeader) -> bool:
+    """Tell whether no data has the old volume key any more, though the header still says that it is re-encrypted."""
+    try:
+        document = json.loads(header.json)
+        segments = document["segments"]
+        data = {name for name, segment in segments.items() if not segment.get("flags")}
+        before = {name for name, segment in segments.items() if "backup-previous" in segment.get("flags", ())}
+        after = {name for name, segment in segments.items() if "backup-final" in segment.get("flags", ())}
+        owned = [set(digest["segments"]) for digest in document["digests"].values()]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return False
+    one_each = (len(segments), len(data), len(before), len(after)) == (3, 1, 1, 1)
+    return one_each and any(data | after == names for names in owned)
+
+
+def bytes_done(found: Luks2) -> tuple[int, int]:
+    """Return how many bytes of data have the new volume key, by the header, and how many there are."""
+    start = min((segment.offset_bytes for segment in found.header.segments), default=0)
+    total = found.device.size_bytes - start
+    if found.reencrypt_stage is ReencryptStage.SETTLING:
+        return total, total
+    if found.reencrypt_stage is not ReencryptStage.RUNNING or found.reencryption is None:
+        return 0, total
+    document = json.loads(found.header.json)
+    new = {str(slot.new) for slot in found.reencryption.moved}
+    named = [digest["segments"] for digest in document["digests"].values() if new & set(digest["keyslots"])]
+    segments = [document["segments"][name] for name in named[0]] if named else []
+    sizes = [
+        found.device.size_bytes - int(segment["offset"]) if segment["size"] == "dynamic" else int(segment["size"])
+        for segment in segments
+        if not set(segment.get("flags", ())) & _NO_DATA
+    ]
+    return sum(sizes), total
+
+
+def steps_before_opening(found: Luks2) -> tuple[ReencryptStep, ...]:
+    """Return what has to be done before the library can open it: end what is done and not ended."""
+    if found.reencryption is None or not all_done(found.header):
+        return ()
+    return (EndReencryption(found.reencryption.volume, found.device, found.reencryption),)

@@ -11,6 +11,7 @@ from luksctl.model.announced_step import (
     AddNewKeyslots,
     AnnounceReencryption,
     ConcludeReencryption,
+    EndReencryption,
     ReencryptStep,
     RunReencryption,
     StartReencryption,
@@ -18,6 +19,7 @@ from luksctl.model.announced_step import (
 )
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, encode
 from luksctl.model.config import RECOVERY, EncryptionPolicy, KdfCost, VolumeEncryption
+from luksctl.model.header import PROVIDER_TOKEN_TYPES
 from luksctl.model.intent import MovedSlot, ReencryptIntent, SlotRole
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -59,7 +61,7 @@ class ReencryptSteps:
         self._carried = how.carried
         self._progress = how.progress
 
-    def take(self, step: ReencryptStep) -> Done:
+    def take(self, step: ReencryptStep) -> Done:  # noqa: PLR0911  # one case per step
         """Take one step."""
         match step:
             case AnnounceReencryption(_, intent):
@@ -73,6 +75,8 @@ class ReencryptSteps:
                 return Done(step)
             case RunReencryption():
                 return self._run(step)
+            case EndReencryption():
+                return self._end(step)
             case TakeBackReencryption(_, device, intent, slots):
                 self._take_back(device, intent, slots)
                 return Done(step)
@@ -130,7 +134,8 @@ class ReencryptSteps:
         if header.reencrypting or any(header.bound(slot) for slot in slots):
             raise NotConverged("data has the new volume key, so its keyslots are not taken back", hint="luksctl status")
         books = header.token(intent.token)
-        numbers = [slot for slot in slots if header.token(slot) is not None]
+        copied = {token.number for token in header.tokens if token.type in PROVIDER_TOKEN_TYPES}
+        numbers = [slot for slot in slots if slot in copied]
         if books is not None and books.type == TOKEN_TYPE:
             numbers.append(intent.token)
         for number in numbers:
@@ -159,6 +164,21 @@ class ReencryptSteps:
         if failure is not None:
             raise failure
         expect_equal_copies(self._ports.disks, device, "the re-encryption")
+        return Done(step, slot=slot)
+
+    def _end(self, step: EndReencryption) -> Done:
+        """End it once a key has opened a keyslot of the new volume key: whoever wrote that header knew it."""
+        device, second = step.device, {slot.old: slot.new for slot in step.intent.moved}
+
+        def opens(slot: int, candidate: Secret) -> int:
+            number = second.get(slot, slot)
+            with self._ports.headers.volume_key(device, number, candidate):
+                return number
+
+        header = current_header(self._ports.disks, device)
+        slot = first_that_works(self._ports, self._keyring, header, self._lists, opens)
+        self._ports.headers.end_reencryption(device, step.intent)
+        expect_equal_copies(self._ports.disks, device, "ending the re-encryption")
         return Done(step, slot=slot)
 
     def _conclude(self, volume: str, device: Device) -> None:

@@ -14,7 +14,7 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import in_place, recoveries, resets, restores, tpm_sealings
+from tests.faults import in_place, recoveries, reencryptions, resets, restores, tpm_sealings
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -141,6 +141,8 @@ OPERATIONS: Final = {
     "encryption in place, its hot zones": Operation(in_place.placed, in_place.encrypt, in_place.next_boot),
     "decryption in place, its hot zones": Operation(in_place.begun_back, in_place.decrypt, in_place.next_boot_back),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
+    "re-encryption": Operation(reencryptions.formatted, reencryptions.renew, reencryptions.next_boot),
+    "re-encryption, begun": Operation(reencryptions.started, reencryptions.go_on, reencryptions.next_boot),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),

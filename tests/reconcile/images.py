@@ -180,10 +180,12 @@ class _Headers(LuksHeaders):
         """Mend a torn hot zone, as the library does before it opens, check both volume keys, remember the mapping."""
         if self._node.boot.mapping is not None:
             raise AssertionError("it is open already")
+        self.put_back_unbegun(device)
         with LuksDevice.open(device.path) as luks:
             if luks.reencryption.state().status is ReencryptStatus.CRASH:
                 luks.reencryption.recover(ReencryptParameters(""), key)
-            luks.reencryption.resume(ReencryptParameters(""), key)
+            if luks.reencryption.state().status is not ReencryptStatus.NONE:  # the last hot zone ends all of it
+                luks.reencryption.resume(ReencryptParameters(""), key)
         opened_with = self._node.inside.read_text(encoding="ascii")
         self._node.boot = Boot(Mapping(mapped_name, f"/dev/mapper/{mapped_name}", device.path), opened_with)
 

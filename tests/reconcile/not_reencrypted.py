@@ -41,3 +41,6 @@ class NothingReencrypted:
         progress: Callable[[int, int], None],
     ) -> None:
         raise AssertionError(f"nothing is re-encrypted here: {device.path}, {key}, {how}, {mapped_name}, {progress}")
+
+    def end_reencryption(self, device: Device, how: ReencryptIntent) -> None:
+        raise AssertionError(f"nothing is re-encrypted here: {device.path}, {how}")
