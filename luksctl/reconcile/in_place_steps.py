@@ -32,6 +32,7 @@ from luksctl.model.step import Done
 from luksctl.reconcile.keyring import Keyring, Proof
 from luksctl.reconcile.observe import current_header, expect_equal_copies
 from luksctl.reconcile.plan_in_place import taken_back
+from luksctl.reconcile.plan_reencrypt import all_plain
 from luksctl.secret import Secret
 from luksctl.units import format_size
 from luksctl.value import replace
@@ -260,7 +261,7 @@ class InPlaceSteps:
 
     def _conclude_decryption(self, step: ConcludeDecryption) -> None:
         header = current_header(self._ports.disks, step.device)
-        if header.reencrypting or any(segment.encryption for segment in header.segments):
+        if not all_plain(header):
             raise DeviceError(f"the header in {step.device.header} does not say that all is decrypted")
         partition = step.device.identity
         self._ports.meta.update_record(lambda record: record.with_finished(step.volume, partition, encrypted=False))

@@ -153,7 +153,7 @@ def _copy_problems(copies: HeaderCopies) -> str:
 def _classify_header(
     device: Device, copies: HeaderCopies, intent: FormatIntent | None, mapping: Mapping | None, probe: _Probe
 ) -> Observed:
-    header, contradiction = copies.best, _contradiction(copies, probe)
+    header, contradiction = copies.best, _contradiction(device, copies, probe)
     if header is None or contradiction is not None:
         return Damaged(device, contradiction or _copy_problems(copies))
     if header.unfinished_mark:
@@ -163,7 +163,7 @@ def _classify_header(
     return Luks2(device, copies, header, mapping, format_intent=intent)
 
 
-def _contradiction(copies: HeaderCopies, probe: _Probe) -> str | None:
+def _contradiction(device: Device, copies: HeaderCopies, probe: _Probe) -> str | None:
     """Say why neither copy may stand for the volume: no cut of ours leaves this behind."""
     first, second = (None if copy is None else copy.header for copy in (copies.first, copies.second))
     if copies.state is Copies.DIFFER and first is not None and second is not None:
@@ -171,7 +171,7 @@ def _contradiction(copies: HeaderCopies, probe: _Probe) -> str | None:
             return f"the header copies belong to two volumes, {first.uuid} and {second.uuid}"
         if first.seqid == second.seqid:
             return f"the header copies differ, and both say that they are number {first.seqid}"
-    if copies.state is Copies.SECOND_ONLY:
+    if copies.state is Copies.SECOND_ONLY and not device.header:
         # A repair would write copy 1 over whatever somebody put there (libcryptsetup does not repair then either).
         signature = probe.signature()
         if signature is not None and signature.type != _LUKS_SIGNATURE:

@@ -38,7 +38,7 @@ from luksctl.model.in_place import MEASURED, SHIFT_BYTES, SMALLEST_BYTES
 from luksctl.model.intent import MAX_ATTEMPTS, DecryptIntent, InPlaceIntent, InPlacePhase
 from luksctl.model.json_budget import budget_of_format
 from luksctl.model.meta import MetaFacts, MetaState
-from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks2, ReencryptStage
+from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks2
 from luksctl.model.probe import Device
 from luksctl.model.step import (
     AddKeyslot,
@@ -52,6 +52,7 @@ from luksctl.model.step import (
     WriteStateEncryption,
     WriteToken,
 )
+from luksctl.reconcile.plan_reencrypt import all_plain
 from luksctl.reconcile.plan_sync import KINDS_WITH_TOKEN, bookkeeping_token
 from luksctl.units import MIB, format_size
 from luksctl.value import replace
@@ -77,7 +78,7 @@ def first_steps(
 def steps_while_decrypting(desired: DesiredVolume, found: Luks2) -> tuple[Step, ...]:
     """Return what a boot does about a volume of which part is decrypted: it is opened; once all is, it is plain."""
     volume, device = desired.volume, found.device
-    if found.reencrypt_stage is not ReencryptStage.RUNNING:
+    if all_plain(found.header):
         # As long as it is open, the kernel shows the data by what is in its memory.
         return (ConcludeDecryption(volume, device),) if found.mapping is None else ()
     if found.mapping is not None:

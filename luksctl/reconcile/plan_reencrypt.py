@@ -161,6 +161,9 @@ def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep | ConcludeDecryption, ..
         return ()
     volume, device = intent.volume, found.device
     match stage:
+        case _ if intent.kind is ReencryptKind.DECRYPT and all_plain(found.header):
+            # As long as it is open, the kernel shows the data by what is in its memory; the next boot concludes it.
+            return (ConcludeDecryption(volume, device),) if found.mapping is None else ()
         case ReencryptStage.PREPARING:
             slots = tuple(slot.new for slot in intent.moved if found.header.keyslot(slot.new) is not None)
             return (TakeBackReencryption(volume, device, intent, slots), ConcludeReencryption(volume, device))
@@ -169,9 +172,6 @@ def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep | ConcludeDecryption, ..
                 return (EndReencryption(volume, device, intent),)
             name = None if found.mapping is None else found.mapping.name
             return (RunReencryption(volume, device, intent, name),)
-        case ReencryptStage.SETTLING if intent.kind is ReencryptKind.DECRYPT:
-            # As long as it is open, the kernel shows the data by what is in its memory; the next boot concludes it.
-            return (ConcludeDecryption(volume, device),) if found.mapping is None else ()
         case ReencryptStage.SETTLING:
             return (ConcludeReencryption(volume, device),) if settled(found.header, intent) else ()
     assert_never(stage)
@@ -180,6 +180,15 @@ def steps_to_go_on(found: Luks2) -> tuple[ReencryptStep | ConcludeDecryption, ..
 def settled(header: LuksHeader, intent: ReencryptIntent) -> bool:
     """Tell whether every configured key has left its second keyslot."""
     return all(header.keyslot(slot.new) is None for slot in intent.moved if slot.role is SlotRole.CONFIG)
+
+
+def all_plain(header: LuksHeader) -> bool:
+    """Tell whether no data is encrypted any more, though the header may still say that it is being decrypted.
+
+    The library destroys the keyslots before it takes its mark out of the header; cut there, it opens nothing.
+    """
+    data = [segment for segment in header.segments if not segment.flags]
+    return [(segment.type, segment.offset_bytes) for segment in data] == [("linear", 0)]
 
 
 def all_done(header: LuksHeader) -> bool:

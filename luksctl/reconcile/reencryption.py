@@ -22,7 +22,7 @@ from luksctl.hints import Final
 from luksctl.model.config import ConfiguredKey, VolumeEncryption, VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
-from luksctl.model.intent import ReencryptIntent, SlotRole
+from luksctl.model.intent import ReencryptIntent, ReencryptKind, SlotRole
 from luksctl.model.observed import Luks2, ReencryptStage
 from luksctl.model.ports import Ports
 from luksctl.model.step import Done, Step
@@ -33,6 +33,7 @@ from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.keys import try_key
 from luksctl.reconcile.plan_reencrypt import (
     HeldSlot,
+    all_plain,
     budget,
     held_slots,
     moves,
@@ -204,6 +205,9 @@ class ReencryptSession:
         Locked or ProviderUnavailable where no key can be recovered; what the progress raises stops it.
         """
         found = self._luks2()
+        if found.reencryption is not None and found.reencryption.kind is ReencryptKind.DECRYPT:
+            yield from self._decrypt(found)
+            return
         if found.reencrypt_stage is ReencryptStage.PREPARING:
             yield from self._locked(steps_to_go_on(found))
             return
@@ -211,6 +215,12 @@ class ReencryptSession:
             yield from self._take(steps_to_go_on(found))
         if self._luks2().reencrypt_stage is ReencryptStage.SETTLING:
             yield from self._settle()
+
+    def _decrypt(self, found: Luks2) -> Iterator[Done]:
+        if not all_plain(found.header):
+            yield from self._take(steps_to_go_on(found))
+            found = self._luks2()
+        yield from self._locked(steps_to_go_on(found))
 
     def _settle(self) -> Iterator[Done]:
         """Bring the keys back to their numbers, as a sync does, and delete the intent once all are there."""
