@@ -221,8 +221,8 @@ def parameters_of(how: ReencryptIntent) -> ReencryptParameters:
         case ReencryptKind.ENCRYPT:
             resilience, mode, direction = Resilience.DATASHIFT, ReencryptMode.ENCRYPT, Direction.BACKWARD
         case ReencryptKind.DECRYPT:
-            # Only its first part is decrypted on the spot; a journal bears any tear, checksums only whole sectors.
-            resilience, mode, direction = Resilience.DATASHIFT_JOURNAL, ReencryptMode.DECRYPT, Direction.FORWARD
+            # Its first part is decrypted on the spot; a journal for that would be larger than the area that there is.
+            resilience, mode, direction = Resilience.DATASHIFT_CHECKSUM, ReencryptMode.DECRYPT, Direction.FORWARD
     return ReencryptParameters(
         cipher=how.cipher,
         sector_size_bytes=how.sector_size_bytes,

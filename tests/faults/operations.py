@@ -41,6 +41,8 @@ class Operation:
     prepare: Callable[[Path], None]
     perform: Callable[[Path], None]
     next_boot: Callable[[Path], None]
+    # Checksums tell whole sectors apart, which of an image file have 4096 bytes.
+    tears_sectors: bool = True
 
 
 def _formatted(keys: VolumeEncryption) -> Callable[[Path], None]:
@@ -139,7 +141,9 @@ OPERATIONS: Final = {
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
     "encryption in place, until the header is placed": Operation(in_place.plain, in_place.begin, in_place.next_boot),
     "encryption in place, its hot zones": Operation(in_place.placed, in_place.encrypt, in_place.next_boot),
-    "decryption in place, its hot zones": Operation(in_place.begun_back, in_place.decrypt, in_place.next_boot_back),
+    "decryption in place, its hot zones": Operation(
+        in_place.begun_back, in_place.decrypt, in_place.next_boot_back, tears_sectors=False
+    ),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
     "re-encryption": Operation(reencryptions.formatted, reencryptions.renew, reencryptions.next_boot),
     "re-encryption, begun": Operation(reencryptions.started, reencryptions.go_on, reencryptions.next_boot),
