@@ -25,6 +25,7 @@
     │       └── MissingFunction      this libcryptsetup is too old for the call
     ├── MetaError               10   META is missing, unreadable, full, or its copies contradict each other
     ├── Busy                    11   another process holds the lock or the device
+    │   └── ReencryptionRunning      the volume gets a new volume key: its keyslots cannot be changed until that ends
     ├── Maintenance             12   the node has no config; waiting for apply-config --insecure
     ├── SealError               13   a public or private key, or what was sealed with it, cannot be used
     ├── Unreachable             14   another node was not reached, or its luksctl did not answer
@@ -182,15 +183,13 @@ class ProviderUnavailable(LuksctlError):
 
 
 class TpmReason(StrEnum):
-    """Why a TPM gave no key; the values are what --json shows."""
+    """Why a TPM gave no key; the first five are of TpmUnavailable. The values are what --json shows."""
 
-    # TpmUnavailable
     NO_DEVICE = "noDevice"
     BUSY = "busy"
     SLOW = "slow"
     LOCKED_OUT = "lockedOut"
     FAILED = "failed"
-    # TpmRejected
     NO_LIBRARY = "noLibrary"
     NOT_TPM2 = "notTpm2"
     OWNER_PROTECTED = "ownerProtected"
@@ -335,6 +334,10 @@ class Busy(LuksctlError):
     """Another process holds the lock or the device."""
 
     exit_code = 11
+
+
+class ReencryptionRunning(Busy):
+    """The volume gets a new volume key, and nothing else can change its keyslots until that has ended."""
 
 
 class Maintenance(LuksctlError):

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from luksctl.devices.reset_host import ResetHost
     from luksctl.devices.unit_host import UnitHost
     from luksctl.devices.wipe_host import WipeHost
+    from luksctl.model.in_place import InPlaceDisks
     from luksctl.node.finding import Surroundings
     from luksctl.node.salt import StateSalt
     from luksctl.providers.kms_run import KmsRun
@@ -170,6 +171,8 @@ def build_node(
         providers.deviation,
         lambda volume, sealing: _remember(node, volume, sealing),
         providers.by_policy,
+        lambda: _in_place_disks(where),
+        where.run_dir,
     )
     note_machine = partial(_note_machine, meta, node_id)
     node = Node(settings, ports, system, where, announce, note_machine, tell, lambda: bool(missed))
@@ -245,6 +248,12 @@ def _disks(settings: Settings, tree: BlockTree, paths: Paths, tell: Callable[[st
         run_dir=paths.run_dir,
         tell=tell,
     )
+
+
+def _in_place_disks(paths: Paths) -> InPlaceDisks:
+    from luksctl.devices.in_place import SystemInPlaceDisks  # noqa: PLC0415  # few boots encrypt in place
+
+    return SystemInPlaceDisks(paths.run_dir)
 
 
 def _node_id_provider(meta: LocatedMeta) -> NodeIdProvider:

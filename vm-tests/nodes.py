@@ -16,7 +16,7 @@ from luksctl.meta.image import REGIONS, UNUSED_REGION, read_image
 from luksctl.model.config import Settings
 from luksctl.model.meta import MetaFacts
 from luksctl.node.node import Paths
-from luksctl.node.units import trial_unit, unit_files
+from luksctl.node.units import reencrypt_template, trial_unit, unit_files
 
 VOLUMES = ("STATE", "EPHEMERAL")
 HOOK = ("/usr/bin/python3", "-I", "-S", "/opt/luksctl/luksctl/boot/program.py")
@@ -54,7 +54,7 @@ BOTH_BY_NODE_ID = config(encrypted("STATE", NODE_ID), encrypted("EPHEMERAL", NOD
 def enabled() -> dict[str, Content]:
     """Return the unit files of `luksctl enable`, for guests whose root forgets what was done in it."""
     files: dict[str, Content] = {}
-    for unit in (*unit_files(Settings(), Paths(), HOOK), trial_unit(COMMAND)):
+    for unit in (*unit_files(Settings(), Paths(), HOOK), trial_unit(COMMAND), reencrypt_template(COMMAND)):
         files[f"/etc/systemd/system/{unit.name}"] = unit.text
         if unit.wanted:
             files[f"/etc/systemd/system/local-fs.target.wants/{unit.name}"] = Link(f"../{unit.name}")

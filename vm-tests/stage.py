@@ -18,7 +18,7 @@ from rig.machine import Machine, Result
 MOUNTS = ("system-state.mount", "system-ephemeral.mount")
 
 _LET_GO = """
-systemctl stop 'luksctl-retry@*' 2>/dev/null
+systemctl stop 'luksctl-retry@*' 'luksctl-reencrypt@*' 2>/dev/null
 systemctl stop system-ephemeral.mount system-state.mount
 systemctl stop luksctl-open@STATE luksctl-open@EPHEMERAL
 for name in STATE EPHEMERAL; do

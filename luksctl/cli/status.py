@@ -15,13 +15,16 @@ from luksctl.cli.parser import Parser
 from luksctl.cli.status_fields import status_fields
 from luksctl.cli.steps import PHASES
 from luksctl.cli.volumes import volumes_of
+from luksctl.hints import Final
 from luksctl.model.header import HeaderCopies, HeaderCopy, Keyslot
-from luksctl.model.intent import ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ReencryptKind, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Foreign,
@@ -70,13 +73,28 @@ def _show(status: NodeStatus, console: Console) -> None:
             console.say(f"next: {command}")
 
 
+_BECOMES: Final = {
+    ReencryptKind.RENEW: "gets a new volume key",
+    ReencryptKind.ENCRYPT: "is being encrypted in place",
+    ReencryptKind.DECRYPT: "is being decrypted in place",
+}
+
+
 def _announced(meta: MetaFacts) -> Iterator[str]:
     for intent in meta.record.intents:
         last = f", stopped by: {intent.last_error}" if intent.last_error else ""
-        if isinstance(intent, ResetIntent):
-            yield f"announces that {intent.volume} is erased: attempt {intent.attempt}{last}"
-            continue
-        yield f"announces the format of {intent.volume}: attempt {intent.attempt}, {PHASES[intent.phase]}{last}"
+        match intent:
+            case ResetIntent():
+                yield f"announces that {intent.volume} is erased: attempt {intent.attempt}{last}"
+            case ReencryptIntent():
+                yield f"announces that {intent.volume} {_BECOMES[intent.kind]}{last}"
+            case InPlaceIntent():
+                how_far = f"attempt {intent.attempt}, {intent.phase}"
+                yield f"announces that {intent.volume} is encrypted in place: {how_far}{last}"
+            case DecryptIntent():
+                yield f"announces that {intent.volume} is decrypted in place: attempt {intent.attempt}{last}"
+            case FormatIntent():
+                yield f"announces the format of {intent.volume}: attempt {intent.attempt}, {PHASES[intent.phase]}{last}"
     if meta.record.encrypted:
         yield f"expects to be encrypted: {', '.join(meta.record.encrypted)}"
 
@@ -107,6 +125,10 @@ def _what(volume: VolumeStatus) -> str:  # noqa: PLR0911  # one case per answer
         case Erasing(intent=erased, holder=holder):
             waits = "" if holder is None else f"; in use by {holder}, so the next boot goes on"
             return f"being erased, attempt {erased.attempt}{size}{waits}"
+        case Encrypting(intent=begun, holder=holder) | Decrypting(intent=begun, holder=holder):
+            doing = "encrypted" if isinstance(begun, InPlaceIntent) else "decrypted"
+            waits = "" if holder is None else f"; in use by {holder}, so the next boot does it"
+            return f"being {doing} in place, attempt {begun.attempt}{size}{waits}"
         case Foreign(what=what):
             return f"{what}{size}"
         case Damaged(reason=reason):
@@ -122,6 +144,8 @@ def _show_volume(volume: VolumeStatus, console: Console) -> None:
         console.say(f"  header copies: {volume.copies.state} ({copies_text(volume.copies)})")
     if volume.slots:
         console.table(("  slot", "key", "changed", "kdf", "token", ""), [_slot_row(slot) for slot in volume.slots])
+    if volume.reencryption is not None:
+        console.say(f"  {volume.reencryption.text()}")
     if volume.adopted is False:
         console.say(f"  luksctl made none of these keyslots, and changes none (luksctl adopt {volume.volume})")
     if volume.talos is not None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from luksctl.hints import Final
 from luksctl.model.header import HeaderCopies, HeaderCopy
-from luksctl.model.intent import ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import FilesystemFound, Luks2
+from luksctl.node.reencrypt_progress import ReencryptProgress
 from luksctl.node.report import Report
 from luksctl.node.status import NodeStatus
 from luksctl.node.volume_status import SlotStatus, VolumeStatus
+
+_KINDS: Final = {
+    FormatIntent: "format",
+    ResetIntent: "reset",
+    ReencryptIntent: "reencrypt",
+    InPlaceIntent: "inPlace",
+    DecryptIntent: "decrypt",
+}
 
 
 def status_fields(status: NodeStatus) -> dict[str, object]:
@@ -41,8 +51,8 @@ def _meta(meta: MetaFacts) -> dict[str, object]:
                 "volume": intent.volume,
                 "partition": intent.partition,
                 "attempt": intent.attempt,
-                "kind": "reset" if isinstance(intent, ResetIntent) else "format",
-                "phase": None if isinstance(intent, ResetIntent) else intent.phase.value,
+                "kind": _KINDS[type(intent)],
+                "phase": intent.phase.value if isinstance(intent, FormatIntent | InPlaceIntent) else None,
                 "lastError": intent.last_error or None,
             }
             for intent in meta.record.intents
@@ -74,11 +84,23 @@ def _volume(volume: VolumeStatus) -> dict[str, object]:
             "objections": list(volume.talos.objections),
             "removesSlots": list(volume.talos.removes),
         },
+        "reencryption": None if volume.reencryption is None else _reencryption(volume.reencryption),
         "findings": list(volume.findings),
         "warnings": list(volume.warnings),
         "lastAttempt": None if volume.report is None else _report(volume.report),
         "hint": volume.hint,
         "exitCode": volume.code,
+    }
+
+
+def _reencryption(progress: ReencryptProgress) -> dict[str, object]:
+    return {
+        "stage": progress.stage.value,
+        "doneBytes": progress.done_bytes,
+        "totalBytes": progress.total_bytes,
+        "running": progress.running,
+        "bytesPerSecond": progress.bytes_per_s,
+        "remainingSeconds": progress.remaining_s,
     }
 
 

@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 from luksctl.hints import Final, assert_never
+from luksctl.model.announced_step import (
+    AddNewKeyslots,
+    AnnounceDecryption,
+    AnnounceInPlace,
+    AnnounceReencryption,
+    AnnounceReset,
+    BeginDecryption,
+    BuildHeader,
+    CheckInPlace,
+    ConcludeDecryption,
+    ConcludeDetachment,
+    ConcludePlacement,
+    ConcludeReencryption,
+    ConcludeReset,
+    DecryptStep,
+    DetachHeader,
+    Discard,
+    EncryptStep,
+    EndReencryption,
+    EraseEnds,
+    EraseHeader,
+    InPlaceStep,
+    MakeRoom,
+    MoveHead,
+    Overwrite,
+    PlaceHeader,
+    ReencryptStep,
+    RestoreHead,
+    RunReencryption,
+    StartReencryption,
+    TakeBackReencryption,
+)
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
 from luksctl.model.destroys import Destroys
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import FormatPhase
 from luksctl.model.step import (
     AddKeyslot,
@@ -62,6 +93,8 @@ def _place(slot: int, serves: int | None) -> str:
 
 def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentence per step, nothing else
     """Return what the step does, in words."""
+    if isinstance(step, InPlaceStep):
+        return _in_place(step)
     match step:
         case RepairMeta():
             return "rewrite the bad or older copy of META from the valid one"
@@ -115,7 +148,47 @@ def described(step: Step) -> str:  # noqa: C901, PLR0911, PLR0912  # one sentenc
         case AnnounceReset() | EraseHeader() | EraseEnds() | Overwrite() | Discard() | ConcludeReset():
             return _of_reset(step)
         case _:
-            assert_never(step)
+            return _of_reencryption(step)
+
+
+def _in_place(step: InPlaceStep) -> str:
+    return _of_decryption(step) if isinstance(step, DecryptStep) else _of_encryption(step)
+
+
+def _of_decryption(step: DecryptStep) -> str:
+    match step:
+        case AnnounceDecryption(_, intent):
+            return f"announce in META that it is decrypted in place: attempt {intent.attempt}"
+        case DetachHeader(_, device):
+            return f"save the header of {device.path} to {device.header}"
+        case BeginDecryption(_, device, _):
+            return f"begin it in {device.header}, and copy the first of the data over the header on {device.path}"
+        case ConcludeDetachment():
+            return "hand the volume over to re-encryption, in META"
+        case ConcludeDecryption(_, device):
+            return f"take the volume out of META as an encrypted one, and remove {device.header}"
+    assert_never(step)
+
+
+def _of_encryption(step: EncryptStep) -> str:  # noqa: PLR0911  # one sentence per step
+    match step:
+        case CheckInPlace(_, device, _):
+            return f"see that the filesystem of {device.path} is sound and leaves room for a header"
+        case BuildHeader():
+            return "make the header in memory"
+        case AnnounceInPlace(_, intent):
+            return f"announce in META that it is encrypted in place: attempt {intent.attempt}"
+        case MakeRoom(_, device, _):
+            return f"shrink the filesystem of {device.path}, if it reaches too far"
+        case MoveHead(_, device, _, _, _):
+            return f"copy the head of {device.path} to its end, compare both, and note it in META"
+        case PlaceHeader(_, device, _, _):
+            return f"write the header over the head of {device.path}: key areas, then one copy, then the other"
+        case RestoreHead(_, device, _):
+            return f"take the head of {device.path} back from its end"
+        case ConcludePlacement():
+            return "hand the volume over to re-encryption, in META"
+    assert_never(step)
 
 
 def _of_reset(step: AnnounceReset | EraseHeader | EraseEnds | Overwrite | Discard | ConcludeReset) -> str:
@@ -134,6 +207,27 @@ def _of_reset(step: AnnounceReset | EraseHeader | EraseEnds | Overwrite | Discar
             return f"discard all blocks of {device.path}"
         case ConcludeReset():
             return "see that it is blank, and take it out of META"
+    assert_never(step)
+
+
+def _of_reencryption(step: ReencryptStep) -> str:  # noqa: PLR0911  # one sentence per step
+    match step:
+        case AnnounceReencryption(_, intent):
+            return f"announce in META that header {intent.header_uuid} gets a new volume key"
+        case AddNewKeyslots(_, device, intent):
+            slots = ", ".join(str(slot.new) for slot in intent.moved)
+            return f"write every key into a second keyslot of {device.path} ({slots}), for the new volume key"
+        case StartReencryption(_, device):
+            return f"write the plan of the re-encryption into the header of {device.path}"
+        case RunReencryption(_, device, intent):
+            return f"re-encrypt {device.path} with a new volume key, {intent.cipher}, {intent.resilience}"
+        case EndReencryption(_, device):
+            return f"write the header of {device.path} that ends the re-encryption, of which all data is done"
+        case TakeBackReencryption(_, _, _, slots):
+            named = ", ".join(map(str, slots)) or "none is left"
+            return f"remove the keyslots of a re-encryption that did not start ({named})"
+        case ConcludeReencryption():
+            return "take the announcement of the re-encryption back"
     assert_never(step)
 
 

@@ -40,6 +40,7 @@ FIELDS: Final = (
     "tpm",
     "patchKeys",
     "kms",
+    "inPlace",
 )
 
 # No header that costs more than this is opened (luksctl.cryptsetup.kdf), so none is asked for either.
@@ -66,6 +67,7 @@ def read_policy(block: Block) -> EncryptionPolicy:
     default = EncryptionPolicy()
     prune = block.flag("prune")
     talos_readable = block.flag("talosReadable")
+    in_place = block.flag("inPlace")
     kdf = _read_kdf(block.block("kdf"), DEFAULT_KDF)
     return EncryptionPolicy(
         kdf=kdf,
@@ -79,6 +81,7 @@ def read_policy(block: Block) -> EncryptionPolicy:
         tpm=_read_tpm(block.block("tpm")),
         patch_keys=_choice(block, "patchKeys", PatchKeys) or default.patch_keys,
         kms=_read_kms(block),
+        in_place=default.in_place if in_place is None else in_place,
     )
 
 

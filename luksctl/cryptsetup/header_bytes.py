@@ -50,10 +50,10 @@ def key_areas(image: HeaderImage) -> dict[int, bytes]:
     return {area.offset_bytes: contents[area.offset_bytes] for area in parse_metadata(image.header.json).areas}
 
 
-def header_copy(image: HeaderImage, offset_bytes: int, *, seqid: int, offsets: dict[int, int] | None = None) -> bytes:
+def header_copy(image: HeaderImage, offset_bytes: int, *, seqid: int, text: bytes | None = None) -> bytes:
     """Return the header of `image` as the copy that stands at `offset_bytes`, with a salt and checksum of its own.
 
-    `offsets` are the new places of key areas, by keyslot. DeviceError where the JSON area cannot hold them.
+    `text` is another JSON area in place of its own; DeviceError where that is too long.
     """
     size_bytes = image.header.header_size_bytes
     copy = bytearray(_checked_copy(image))
@@ -61,10 +61,9 @@ def header_copy(image: HeaderImage, offset_bytes: int, *, seqid: int, offsets: d
     copy[_SEQID] = struct.pack(">Q", seqid)
     copy[_SALT] = os.urandom(_SALT.stop - _SALT.start)
     copy[_OFFSET] = struct.pack(">Q", offset_bytes)
-    if offsets:
-        text = _moved(image.header.json, offsets)
+    if text is not None:
         if len(text) >= size_bytes - BINARY_SIZE_BYTES:
-            raise DeviceError("the header is too full to say where key areas were moved to", operation="restore")
+            raise DeviceError("the header is too full for what has to be written there", operation="write the header")
         copy[BINARY_SIZE_BYTES:] = text.ljust(size_bytes - BINARY_SIZE_BYTES, b"\0")
     name = bytes(copy[_CHECKSUM_HASH]).partition(b"\0")[0].decode()
     copy[_CHECKSUM] = bytes(_CHECKSUM.stop - _CHECKSUM.start)
@@ -85,7 +84,8 @@ def _checked_copy(image: HeaderImage) -> bytes:
     return bytes(copy)
 
 
-def _moved(text: str, offsets: dict[int, int]) -> bytes:
+def moved(text: str, offsets: dict[int, int]) -> bytes:
+    """Return the JSON area `text` with the key areas of keyslots at other `offsets`."""
     document = json.loads(text)
     for slot, offset in offsets.items():
         document["keyslots"][str(slot)]["area"]["offset"] = str(offset)

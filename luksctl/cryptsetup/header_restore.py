@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 from luksctl.cryptsetup.device import Device
-from luksctl.cryptsetup.header_bytes import header_copy, key_areas, read_backup
+from luksctl.cryptsetup.header_bytes import header_copy, key_areas, moved, read_backup
 from luksctl.cryptsetup.header_image import HeaderImage, copy_header
 from luksctl.cryptsetup.metadata import Area, parse_metadata
 from luksctl.cryptsetup.ondisk import Pread, read_copies
@@ -64,7 +64,7 @@ def restore_header(path: str, size_bytes: int, pread: Pread, content: bytes, see
         present = None if seen.best is None else copy_header(pread, size_bytes)
         restoration = plan_restoration(backup, present, pread)
         _expect_loadable(restoration, backup, path)
-        write_restoration(restoration, write_fully(fd, path), lambda: _sync(fd, path))
+        write_restoration(restoration, write_fully(fd, path), lambda: sync_fully(fd, path))
         _expect_restored(backup, copy_header(pread, size_bytes), restoration.seqid)
 
 
@@ -82,7 +82,8 @@ def plan_restoration(backup: HeaderImage, present: HeaderImage | None, pread: Pr
     in_use = () if present is None else tuple(map(_range, parse_metadata(present.header.json).areas))
     contents = key_areas(backup)
     places = _place(areas, contents, in_use, _limits(backup), pread)
-    moved = {area.slot: places[area.slot] for area in areas if places[area.slot] != area.offset_bytes}
+    elsewhere = {area.slot: places[area.slot] for area in areas if places[area.slot] != area.offset_bytes}
+    text = moved(backup.header.json, elsewhere) if elsewhere else None
     key_writes = tuple(
         (places[area.slot], contents[area.offset_bytes])
         for area in areas
@@ -95,7 +96,7 @@ def plan_restoration(backup: HeaderImage, present: HeaderImage | None, pread: Pr
     if present is not None and present.copies.first is not None and present.copies.first.header == present.header:
         offsets = offsets[::-1]  # the copy that counts is written over when another one does
     copies = tuple(
-        Stage(f"copy at {offset}", ((offset, header_copy(backup, offset, seqid=seqid, offsets=moved)),))
+        Stage(f"copy at {offset}", ((offset, header_copy(backup, offset, seqid=seqid, text=text)),))
         for offset in offsets
     )
     used = tuple((places[area.slot], places[area.slot] + area.size_bytes) for area in areas)
@@ -110,7 +111,12 @@ def write_restoration(restoration: Restoration, pwrite: Pwrite, sync: Callable[[
     saved one as soon as one copy of it is. Later: the saved one, and perhaps remains of removed keyslots, which the
     next restore overwrites. Without a valid header before: none until the first copy is whole; restore again.
     """
-    for stage in restoration.stages:
+    write_stages(restoration.stages, pwrite, sync)
+
+
+def write_stages(stages: tuple[Stage, ...], pwrite: Pwrite, sync: Callable[[], None]) -> None:
+    """Write the stages, each synced before the next. Cut: those before, and some of the writes of one."""
+    for stage in stages:
         for offset, data in stage.writes:
             pwrite(offset, data)
         sync()
@@ -149,7 +155,8 @@ def write_fully(fd: int, path: str) -> Pwrite:
     return pwrite
 
 
-def _sync(fd: int, path: str) -> None:
+def sync_fully(fd: int, path: str) -> None:
+    """Have what was written on the medium; DeviceError where the device says that it is not."""
     try:
         os.fsync(fd)
     except OSError as error:

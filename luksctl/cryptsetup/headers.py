@@ -16,6 +16,7 @@ from luksctl.errors import CryptsetupError
 from luksctl.model import probe
 from luksctl.model.config import DEFAULT_CIPHER, KdfCost
 from luksctl.model.header import HeaderCopies
+from luksctl.model.intent import MovedSlot, ReencryptIntent
 from luksctl.model.ports import Activation, HeaderFormat
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
@@ -105,15 +106,99 @@ class LuksHeaders:
 
     def activate(self, device: probe.Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
         """Open as /dev/mapper/`mapped_name` from a checked copy of the header. Writes nothing."""
-        from luksctl.cryptsetup.mappings import ActivateFlag  # noqa: PLC0415  # first the key, which may take long
+        from luksctl.cryptsetup.mappings import activate_flags  # noqa: PLC0415  # first the key, which may take long
 
-        flags = ActivateFlag.named(how.options)
-        if how.allow_discards:
-            flags |= ActivateFlag.ALLOW_DISCARDS
-        if how.read_only:
-            flags |= ActivateFlag.READONLY
         with self._open_copy(device, ()) as luks:
-            luks.mappings.activate_by_volume_key(mapped_name, volume_key, flags=flags)
+            luks.mappings.activate_by_volume_key(mapped_name, volume_key, flags=activate_flags(how))
+
+    def activate_reencrypting(self, device: probe.Device, mapped_name: str, key: Secret, how: Activation) -> None:
+        """Open what is being re-encrypted from the header itself, by any slot. Cut: the hot zone is torn as before.
+
+        The library refuses metadata that the volume keys do not vouch for, before it mends anything.
+        """
+        from luksctl.cryptsetup.mappings import activate_flags  # noqa: PLC0415  # as activate
+
+        self.put_back_unbegun(device)
+        self._conclude(device, key)
+        with self._open(device) as luks:
+            luks.mappings.activate_by_passphrase(mapped_name, key, flags=activate_flags(how))
+
+    def put_back_unbegun(self, device: probe.Device) -> None:
+        """Take a hot zone back whose record may not have arrived, before the library believes the header."""
+        from luksctl.cryptsetup.reencrypt_end import put_back_unbegun  # noqa: PLC0415  # as format
+
+        with _named(device):
+            put_back_unbegun(device.header_path, device.size_bytes, self._pread(device))
+
+    def why_not_reencrypt(self) -> str | None:
+        """Say why the installed libcryptsetup must not re-encrypt, or None."""
+        from luksctl.cryptsetup.soundness import why_not_reencrypt  # noqa: PLC0415  # as format
+
+        return why_not_reencrypt()
+
+    def add_new_keyslot(
+        self, device: probe.Device, slot: int, key: Secret, volume_key: Secret, kdf: KdfCost, *, first: bool
+    ) -> None:
+        """Write `key` into the free `slot`, bound to no data, then sync. Cut: it is not there, or there and whole."""
+        with self._open(device) as luks:
+            luks.keyslots.add_unbound(slot, key, volume_key, kdf, known_key=not first)
+
+    def start_reencryption(
+        self, device: probe.Device, key: Secret, slots: MovedSlot, how: ReencryptIntent, mapped_name: str | None
+    ) -> None:
+        """Write the plan into the header. Cut: started or not."""
+        from luksctl.cryptsetup import reencryption  # noqa: PLC0415  # as format
+
+        with self._open(device) as luks:
+            luks.reencryption.start(
+                reencryption.parameters_of(how),
+                key,
+                old_slot=slots.old,
+                new_slot=slots.new,
+                active_name=mapped_name,
+                flags=reencryption.ReencryptFlag.INITIALIZE_ONLY,
+            )
+
+    def run_reencryption(
+        self,
+        device: probe.Device,
+        key: Secret,
+        how: ReencryptIntent,
+        mapped_name: str | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Mend a torn hot zone, and re-encrypt to the end. Cut: a torn hot zone."""
+        from luksctl.cryptsetup.reencryption import go_on  # noqa: PLC0415  # as format
+
+        if mapped_name is None and self._conclude(device, key):
+            return
+        self.put_back_unbegun(device)
+        with self._open(device) as luks:
+            go_on(luks.reencryption, how, key, mapped_name, progress)
+
+    def end_reencryption(self, device: probe.Device, how: ReencryptIntent) -> None:
+        """Write the header that ends a re-encryption whose data is done. Cut: as before, or ended."""
+        from luksctl.cryptsetup.reencrypt_end import end_reencryption  # noqa: PLC0415  # as format
+
+        with _named(device):
+            end_reencryption(device.path, device.size_bytes, self._pread(device), how)
+
+    def _conclude(self, device: probe.Device, key: Secret) -> bool:
+        """Write the last header of an encryption in place that was cut just before it; tell whether that was so.
+
+        Only below a volume that is closed: the copy of its head is overwritten first, and a filesystem that is mounted
+        may grow to there.
+        """
+        from luksctl.cryptsetup import in_place  # noqa: PLC0415  # as format
+
+        with self._open(device) as luks:
+            copy = in_place.all_but_concluded(luks.header.json())
+            if copy is None:
+                return False
+            in_place.forget_copy(luks, copy, key)
+        with _named(device):
+            in_place.conclude_encryption(device.path, device.size_bytes, self._pread(device))
+        return True
 
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""
@@ -148,10 +233,38 @@ class LuksHeaders:
         with _named(device):
             restore_header(device.path, device.size_bytes, self._pread(device), content, seen)
 
+    def begin_encryption(
+        self, device: probe.Device, scratch: probe.Device, cipher: str, key: Secret, slot: int
+    ) -> probe.Range:
+        """Begin to encrypt `device` in place by the header in `scratch`; in_place.py says what a cut leaves."""
+        from luksctl.cryptsetup.in_place import begin_encryption  # noqa: PLC0415  # as format
+
+        with _named(device):
+            return begin_encryption(scratch.path, device.path, cipher, key, slot, self._bounds)
+
+    def place_header(self, device: probe.Device, scratch: probe.Device, uuid: str) -> None:
+        """Write the header in `scratch` over the head of `device`; see in_place.py, also for what a cut leaves."""
+        from luksctl.cryptsetup.in_place import place_header  # noqa: PLC0415  # as format
+
+        with _named(device):
+            place_header(scratch.path, device.path, self._pread(device), uuid)
+
+    def begin_decryption(self, device: probe.Device, key: Secret, slot: int) -> None:
+        """Begin to decrypt `device` in place by its detached header; in_place.py says what a cut leaves."""
+        from luksctl.cryptsetup.in_place import begin_decryption  # noqa: PLC0415  # as format
+
+        with _named(device):
+            begin_decryption(device.header, device.path, key, slot, self._bounds)
+
     @contextmanager
     def _open(self, device: probe.Device) -> Iterator[Device]:
-        with _named(device), Device.open(device.path, bounds=self._bounds) as luks:
+        with _named(device), self._opened(device) as luks:
             yield luks
+
+    def _opened(self, device: probe.Device) -> Device:
+        if device.header:
+            return Device.detached(device.header, device.path, bounds=self._bounds)
+        return Device.open(device.path, bounds=self._bounds)
 
     @contextmanager
     def _open_copy(self, device: probe.Device, slots: tuple[int, ...]) -> Iterator[Device]:
@@ -162,7 +275,7 @@ class LuksHeaders:
                 yield luks
 
     def _pread(self, device: probe.Device) -> Pread:
-        return lambda offset, length: self._read(device.path, offset, length)
+        return lambda offset, length: self._read(device.header_path, offset, length)
 
 
 @contextmanager

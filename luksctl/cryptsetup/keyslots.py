@@ -85,11 +85,14 @@ class Keyslots:
                 len(key),
             )
 
-    def add_unbound(self, slot: int | None, key: Secret, stored_key: Secret, kdf: Kdf) -> int:
+    def add_unbound(
+        self, slot: int | None, key: Secret, stored_key: Secret, kdf: Kdf, *, known_key: bool = False
+    ) -> int:
         """Write `key` into `slot` so that it opens `stored_key`, which belongs to no segment; return the number.
 
-        crypt_keyslot_add_by_key with CRYPT_VOLUME_KEY_NO_SEGMENT.
+        A `known_key` has a digest already, by an earlier call (crypt_keyslot_add_by_key, CRYPT_VOLUME_KEY_NO_SEGMENT).
         """
+        flags = lib.CRYPT_VOLUME_KEY_NO_SEGMENT | (lib.CRYPT_VOLUME_KEY_DIGEST_REUSE if known_key else 0)
         handle = self._handle
         handle.set_kdf(kdf)
         memory = handle.deriving(slot, unlocks=False, new=kdf)
@@ -102,7 +105,7 @@ class Keyslots:
                 len(stored_key),
                 key_chars,
                 len(key),
-                lib.CRYPT_VOLUME_KEY_NO_SEGMENT,
+                flags,
             )
 
     def change(self, slot: int, new_slot: int, old_key: Secret, new_key: Secret, kdf: Kdf) -> int:

@@ -14,6 +14,7 @@ from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS
 from luksctl.cryptsetup.passing import chars_of
 from luksctl.errors import CryptsetupError
 from luksctl.hints import Final, final
+from luksctl.model.ports import Activation
 from luksctl.secret import Secret
 from luksctl.value import frozen
 
@@ -42,6 +43,16 @@ class ActivateFlag(IntFlag):
         for name in names:
             flags |= cls[name.upper()]
         return flags
+
+
+def activate_flags(how: Activation) -> ActivateFlag:
+    """Return the flags of an opening."""
+    flags = ActivateFlag.named(how.options)
+    if how.allow_discards:
+        flags |= ActivateFlag.ALLOW_DISCARDS
+    if how.read_only:
+        flags |= ActivateFlag.READONLY
+    return flags
 
 
 class DeactivateFlag(IntFlag):

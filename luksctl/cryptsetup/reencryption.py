@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Callable
 from enum import IntEnum, IntFlag, StrEnum
 
 from luksctl.cryptsetup._libcryptsetup import ffi, lib
-from luksctl.cryptsetup.callbacks import ProgressCallback
+from luksctl.cryptsetup.callbacks import Progress, ProgressCallback
 from luksctl.cryptsetup.handle import ANY_SLOT, Handle
 from luksctl.cryptsetup.kdf import CHEAP_DIGEST
 from luksctl.cryptsetup.passing import chars_of
+from luksctl.errors import CryptsetupError, NeedsReboot
 from luksctl.hints import TYPE_CHECKING, Final, final
+from luksctl.model.in_place import SHIFT_BYTES
+from luksctl.model.intent import ReencryptIntent, ReencryptKind
 from luksctl.secret import Secret
 from luksctl.value import frozen
 
@@ -206,6 +211,60 @@ class Reencryption:
                 mode.encode() if named else ffi.NULL,
                 reencrypt,
             )
+
+
+def parameters_of(how: ReencryptIntent) -> ReencryptParameters:
+    """Return how the announced re-encryption is done; one in place moves its data by as much as the header takes."""
+    match how.kind:
+        case ReencryptKind.RENEW:
+            resilience, mode, direction = Resilience(how.resilience.value), ReencryptMode.REENCRYPT, Direction.FORWARD
+        case ReencryptKind.ENCRYPT:
+            resilience, mode, direction = Resilience.DATASHIFT, ReencryptMode.ENCRYPT, Direction.BACKWARD
+        case ReencryptKind.DECRYPT:
+            # Its first part is decrypted on the spot; a journal for that would be larger than the area that there is.
+            resilience, mode, direction = Resilience.DATASHIFT_CHECKSUM, ReencryptMode.DECRYPT, Direction.FORWARD
+    return ReencryptParameters(
+        cipher=how.cipher,
+        sector_size_bytes=how.sector_size_bytes,
+        mode=mode,
+        direction=direction,
+        resilience=resilience,
+        data_shift_bytes=0 if how.kind is ReencryptKind.RENEW else SHIFT_BYTES,
+        max_hotzone_bytes=how.hotzone_bytes,
+    )
+
+
+def go_on(
+    reencryption: Reencryption,
+    how: ReencryptIntent,
+    key: Secret,
+    mapped_name: str | None,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Mend a torn hot zone, and re-encrypt to the end; what `progress` raises stops it between two hot zones.
+
+    NeedsReboot where a hot zone is torn below an open mapping: whoever wrote it was killed, and the kernel holds back
+    all that goes there, which only opening anew can end. Cut: a torn hot zone.
+    """
+    parameters = parameters_of(how)
+    if reencryption.state().status is ReencryptStatus.CRASH:
+        if mapped_name is not None:
+            cause = f"the re-encryption was killed in the middle of a hot zone while {mapped_name} was open"
+            raise NeedsReboot(cause, hint="reboot: the boot mends the hot zone before it opens the volume")
+        reencryption.recover(parameters, key)
+        if reencryption.state().status is ReencryptStatus.NONE:
+            return  # it was the last hot zone
+    reencryption.resume(parameters, key, active_name=mapped_name)
+
+    def tell(done: Progress) -> None:
+        progress(done.done_bytes, done.total_bytes)
+
+    reencryption.run(tell)
+    # A run that was cancelled is a success to the library.
+    status = reencryption.state().status
+    if status is not ReencryptStatus.NONE:
+        cause = f"the re-encryption ended before it was done ({status.name.lower()})"
+        raise CryptsetupError(cause, errno=errno.ECANCELED, operation="re-encrypt")
 
 
 def _text(chars: Chars | Null) -> str:

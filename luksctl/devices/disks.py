@@ -64,8 +64,8 @@ class SystemDisks:
 
     def header_copies(self, device: Device) -> HeaderCopies:
         """Read and check both LUKS header copies on the medium."""
-        with open_medium(device.path) as medium:
-            return self._read_copies(medium.read, device.size_bytes)
+        with open_medium(device.header_path) as medium:
+            return self._read_copies(medium.read, medium.size_bytes if device.header else device.size_bytes)
 
     def signature(self, path: str) -> Signature | None:
         """Return what libblkid finds, or None for nothing."""

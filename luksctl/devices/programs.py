@@ -39,8 +39,15 @@ def locate(program: Program, search_path: Sequence[str] = SEARCH_PATH) -> str:
     raise DeviceError(f"{program.name} is not installed", hint=f"apt-get install {program.package}")
 
 
-def run(argv: Sequence[str], *, timeout_s: float, stdin: str | None = None, progress: Progress | None = None) -> str:
-    """Run a program to its end and return its standard output.
+def run(
+    argv: Sequence[str],
+    *,
+    timeout_s: float,
+    stdin: str | None = None,
+    progress: Progress | None = None,
+    good: Sequence[int] = (0,),
+) -> str:
+    """Run a program to its end and return its standard output; it succeeded where it ends with a code of `good`.
 
     It sees a fixed PATH, the C.UTF-8 locale and nothing else of our environment; without `stdin` it reads /dev/null.
     DeviceError with the last lines it wrote when it fails or takes longer than `timeout_s`. Whatever exception leaves
@@ -62,7 +69,7 @@ def run(argv: Sequence[str], *, timeout_s: float, stdin: str | None = None, prog
         finally:
             if process.poll() is None:
                 process.kill()
-    if process.returncode != 0:
+    if process.returncode not in good:
         raise DeviceError(f"{_ending(process.returncode)}: {_last_lines(complaints or output)}", operation=name)
     return output
 

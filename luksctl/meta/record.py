@@ -3,13 +3,20 @@
     {"version": 1,
      "intents": [{"kind": "format", "volume", "partition", "headerUUID", "attempt", "phase", "lastError"},
                  {"kind": "reset", "volume", "partition", "method", "attempt", "headBytes", "positionBytes", "was",
-                  "lastError"}],
+                  "lastError"},
+                 {"kind": "reencrypt", "volume", "partition", "headerUUID", "cipher", "moved": [[new, old, role]],
+                  "token", "sectorSize", "resilience", "hotzoneBytes", "maxRate", "data", "header",
+                  "attempt", "lastError"},
+                 {"kind": "inPlace", "volume", "partition", "headerUUID", "attempt", "phase", "movedBytes": [offset,
+                  size] | null, "headSHA256", "lastError"},
+                 {"kind": "decrypt", "volume", "partition", "headerUUID", "header", "attempt", "lastError"}],
      "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null,
      "trial": {"bootID", "deadline", "storedSHA256"}}
 
-A reader must understand every intent of its version, so a new kind of intent is a new version: resets are version 2.
-That is written only while there is one, so that a luksctl which knows version 1 reads everything else. Fields it may
-ignore can be added without a version: they are kept when the record is written.
+A reader must understand every intent of its version, so a new kind of intent is a new version: resets are version 2,
+re-encryptions and work in place version 3. The lowest version that has all that is announced is written, so that an
+older luksctl reads everything else. Fields it may ignore can be added without a version: they are kept when the record
+is written.
 """
 
 from __future__ import annotations
@@ -19,11 +26,27 @@ from collections.abc import Mapping
 
 from luksctl.errors import MetaError
 from luksctl.hints import Final, assert_never
-from luksctl.model.intent import EraseMethod, FormatIntent, FormatPhase, Intent, ResetIntent
+from luksctl.model.intent import (
+    DecryptIntent,
+    EraseMethod,
+    FormatIntent,
+    FormatPhase,
+    InPlaceIntent,
+    InPlacePhase,
+    Intent,
+    MovedSlot,
+    ReencryptIntent,
+    ReencryptKind,
+    ResetIntent,
+    Resilience,
+    SlotRole,
+)
 from luksctl.model.meta import MachineCheck, NodeRecord, Trial
+from luksctl.model.probe import Range
 from luksctl.value import field, frozen
 
-VERSION: Final = 2
+VERSION: Final = 3
+_WITH_RESETS: Final = 2
 _WITH_FORMATS_ONLY: Final = 1
 # The cause of a failed attempt is free text; it must never be what fills META.
 LAST_ERROR_CHARACTERS: Final = 500
@@ -46,7 +69,7 @@ def encode(record: NodeRecord, unknown_fields: Mapping[str, object]) -> bytes:
     check = record.machine_check
     document = {
         **unknown_fields,
-        "version": VERSION if record.resets else _WITH_FORMATS_ONLY,
+        "version": max((_version_of(intent) for intent in record.intents), default=_WITH_FORMATS_ONLY),
         "intents": [_encode_intent(intent) for intent in record.intents],
         "partitions": dict(record.partitions),
         "encrypted": list(record.encrypted),
@@ -98,6 +121,17 @@ def decode(value: bytes | None) -> StoredRecord:
     return StoredRecord(record, {name: inner for name, inner in fields.items() if name not in _FIELDS})
 
 
+def _version_of(intent: Intent) -> int:
+    match intent:
+        case FormatIntent():
+            return _WITH_FORMATS_ONLY
+        case ResetIntent():
+            return _WITH_RESETS
+        case ReencryptIntent() | InPlaceIntent() | DecryptIntent():
+            return VERSION
+    assert_never(intent)
+
+
 def _encode_intent(intent: Intent) -> dict[str, object]:
     match intent:
         case FormatIntent():
@@ -122,7 +156,52 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
                 "was": intent.was,
                 "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
             }
+        case ReencryptIntent():
+            return _encode_reencryption(intent)
+        case InPlaceIntent():
+            moved = intent.moved
+            return {
+                "kind": "inPlace",
+                "volume": intent.volume,
+                "partition": intent.partition,
+                "headerUUID": intent.header_uuid,
+                "attempt": intent.attempt,
+                "phase": intent.phase.value,
+                "movedBytes": None if moved is None else [moved.offset_bytes, moved.size_bytes],
+                "headSHA256": intent.head_sha256,
+                "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+            }
+        case DecryptIntent():
+            return {
+                "kind": "decrypt",
+                "volume": intent.volume,
+                "partition": intent.partition,
+                "headerUUID": intent.header_uuid,
+                "header": intent.header,
+                "attempt": intent.attempt,
+                "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+            }
     assert_never(intent)
+
+
+def _encode_reencryption(intent: ReencryptIntent) -> dict[str, object]:
+    place = {"data": intent.kind.value, "header": intent.header}
+    return {
+        "kind": "reencrypt",
+        "volume": intent.volume,
+        "partition": intent.partition,
+        "headerUUID": intent.header_uuid,
+        "cipher": intent.cipher,
+        "moved": [[slot.new, slot.old, slot.role.value] for slot in intent.moved],
+        "token": intent.token,
+        "sectorSize": intent.sector_size_bytes,
+        "resilience": intent.resilience.value,
+        "hotzoneBytes": intent.hotzone_bytes,
+        "maxRate": intent.max_rate_bytes_s,
+        **({} if intent.kind is ReencryptKind.RENEW else place),
+        "attempt": intent.attempt,
+        "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
+    }
 
 
 def _decode_intent(entry: object) -> Intent:
@@ -132,6 +211,12 @@ def _decode_intent(entry: object) -> Intent:
             return _decode_format(fields)
         case "reset":
             return _decode_reset(fields)
+        case "reencrypt":
+            return _decode_reencryption(fields)
+        case "inPlace":
+            return _decode_in_place(fields)
+        case "decrypt":
+            return _decode_decryption(fields)
         case _:
             raise _damaged("an intent is of a kind this luksctl does not know")
 
@@ -149,6 +234,79 @@ def _decode_reset(fields: dict[str, object]) -> ResetIntent:
         head_bytes=_number(fields.get("headBytes"), "headBytes"),
         position_bytes=_number(fields.get("positionBytes"), "positionBytes"),
         was=_text(fields.get("was", ""), "an intent's was"),
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_reencryption(fields: dict[str, object]) -> ReencryptIntent:
+    try:
+        resilience = Resilience(_text(fields.get("resilience"), "an intent's resilience"))
+    except ValueError as error:
+        raise _damaged("an intent has a resilience this luksctl does not know") from error
+    try:
+        kind = ReencryptKind(_text(fields.get("data", "renew"), "an intent's data"))
+    except ValueError as error:
+        raise _damaged("an intent does something with its data that this luksctl does not know") from error
+    return ReencryptIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        header_uuid=_text(fields.get("headerUUID"), "an intent's headerUUID"),
+        cipher=_text(fields.get("cipher"), "an intent's cipher"),
+        moved=tuple(_decode_moved(entry) for entry in _list(fields.get("moved"), "an intent's moved")),
+        token=_number(fields.get("token"), "token"),
+        sector_size_bytes=_number(fields.get("sectorSize"), "sectorSize"),
+        resilience=resilience,
+        hotzone_bytes=_number(fields.get("hotzoneBytes"), "hotzoneBytes"),
+        max_rate_bytes_s=_number(fields.get("maxRate"), "maxRate"),
+        kind=kind,
+        header=_text(fields.get("header", ""), "an intent's header"),
+        attempt=_number(fields.get("attempt"), "attempt"),
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_moved(entry: object) -> MovedSlot:
+    match entry:
+        case [new, old, role]:
+            try:
+                known = SlotRole(_text(role, "a moved slot's role"))
+            except ValueError as error:
+                raise _damaged("a moved slot has a role this luksctl does not know") from error
+            return MovedSlot(_number(new, "moved slot"), _number(old, "moved slot"), known)
+        case _:
+            raise _damaged("a moved slot is not a list of three")
+
+
+def _decode_in_place(fields: dict[str, object]) -> InPlaceIntent:
+    try:
+        phase = InPlacePhase(_text(fields.get("phase"), "an intent's phase"))
+    except ValueError as error:
+        raise _damaged("an intent is in a phase this luksctl does not know") from error
+    moved = None if fields.get("movedBytes") is None else _list(fields["movedBytes"], "movedBytes")
+    if moved is not None and len(moved) != 2:  # offset and size
+        raise _damaged("movedBytes is not an offset and a size")
+    digest = _text(fields.get("headSHA256", ""), "an intent's headSHA256")
+    if phase is InPlacePhase.PLACING and (moved is None or not digest):
+        raise _damaged("an intent does not say where the head of the volume was moved to")
+    return InPlaceIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        header_uuid=_text(fields.get("headerUUID"), "an intent's headerUUID"),
+        attempt=_number(fields.get("attempt"), "attempt"),
+        phase=phase,
+        moved=None if moved is None else Range(*(_number(part, "movedBytes") for part in moved)),
+        head_sha256=digest,
+        last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+    )
+
+
+def _decode_decryption(fields: dict[str, object]) -> DecryptIntent:
+    return DecryptIntent(
+        volume=_text(fields.get("volume"), "an intent's volume"),
+        partition=_text(fields.get("partition"), "an intent's partition"),
+        header_uuid=_text(fields.get("headerUUID"), "an intent's headerUUID"),
+        header=_text(fields.get("header"), "an intent's header"),
+        attempt=_number(fields.get("attempt"), "attempt"),
         last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
     )
 

@@ -201,6 +201,7 @@ class EncryptionPolicy:
     `kdf` is what a slot costs whose key could be guessed (static, nodeID); `kdf_by_kind` has the kinds of KDF_KINDS
     that the document names itself. `unfingerprinted` are the kinds whose keys leave no fingerprint in the header.
     `header_recipient` is the text of a public key, not parsed yet: header backups are kept encrypted to it.
+    `in_place` encrypts a plain filesystem that is to be encrypted, and decrypts one that is to be plain, with its data.
     """
 
     kdf: KdfCost = DEFAULT_KDF
@@ -214,6 +215,7 @@ class EncryptionPolicy:
     tpm: TpmPolicy = TpmPolicy()
     patch_keys: PatchKeys = PatchKeys.APPEND
     kms: KmsPolicy = KmsPolicy()
+    in_place: bool = False
 
     def filesystem(self, volume: str) -> Filesystem:
         """Return the filesystem to make on `volume` (default xfs)."""

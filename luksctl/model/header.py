@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from enum import StrEnum
 
 from luksctl.hints import Final
@@ -15,6 +17,9 @@ PROVIDER_TOKEN_TYPES: Final = frozenset({"sideroKMS", "talos-tpm2"})
 
 # LUKS2 subsystem of a volume whose first format has not finished; taken out of both copies by the last step.
 UNFINISHED_MARK: Final = "luksctl-unfinished"
+
+# What libcryptsetup 2.4 and newer write while they re-encrypt: both volume keys vouch for such metadata by a digest.
+REENCRYPT_REQUIREMENT: Final = "online-reencrypt-v2"
 
 
 @frozen
@@ -78,6 +83,18 @@ class LuksHeader:
     def token(self, number: int) -> Token | None:
         """Return the token `number`, or None."""
         return next((token for token in self.tokens if token.number == number), None)
+
+    def bound(self, number: int) -> bool:
+        """Tell whether keyslot `number` opens a volume key that data is encrypted with; False for what is not there."""
+        return any(str(number) in slots and segments for slots, segments in self._digests())
+
+    def _digests(self) -> Iterator[tuple[list[str], list[str]]]:
+        """Yield keyslots and segments of each digest, as the JSON names them; none where it makes no sense."""
+        try:
+            found = [(digest["keyslots"], digest["segments"]) for digest in json.loads(self.json)["digests"].values()]
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return
+        yield from ((slots, segments) for slots, segments in found if isinstance(slots, list))
 
     @property
     def unfinished_mark(self) -> bool:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from luksctl.hints import Final
 from luksctl.model.config import CLOCK_WAIT_S, STATE, VolumeEncryption
-from luksctl.model.intent import Intent, ResetIntent
+from luksctl.model.intent import Intent, ReencryptIntent, ResetIntent
 from luksctl.secret import Secret
 from luksctl.value import field, frozen, replace
 
@@ -72,6 +72,11 @@ class NodeRecord:
     def resets(self) -> tuple[ResetIntent, ...]:
         """Return the announced resets."""
         return tuple(intent for intent in self.intents if isinstance(intent, ResetIntent))
+
+    @property
+    def reencryptions(self) -> tuple[ReencryptIntent, ...]:
+        """Return the announced re-encryptions."""
+        return tuple(intent for intent in self.intents if isinstance(intent, ReencryptIntent))
 
     def partition(self, volume: str) -> str | None:
         """Return the recorded GPT UUID of `volume`, or None."""

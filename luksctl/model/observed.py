@@ -1,4 +1,4 @@
-"""What is on a device, as one of nine answers; `plan` must treat each of them.
+"""What is on a device, as one of eleven answers; `plan` must treat each of them.
 
 Missing     no device answers to the volume
 Ambiguous   several do; refused until settings name one
@@ -6,6 +6,8 @@ Blank       nothing at all: the only state that is formatted without being named
 Filesystem  a plain filesystem that libblkid knows
 Unfinished  our own first format was interrupted: the intent names this partition and header, and nothing else is there
 Erasing     META announces a reset of this device that has not ended; whatever is left on it counts for nothing
+Encrypting  META announces that its plain filesystem is encrypted in place, and that the header is not placed yet
+Decrypting  META announces that its data is decrypted in place, and that its header is not detached yet
 Luks2       a LUKS2 volume with at least one valid header copy
 Foreign     something else (LUKS1, other data, a pattern nobody knows)
 Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
@@ -13,8 +15,10 @@ Damaged     LUKS2 in a state that no rule of ours may touch; `reason` says which
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.probe import Device, Signature
 from luksctl.value import frozen
 
@@ -86,20 +90,87 @@ class Erasing:
     holder: str | None = None
 
 
+class ReencryptStage(StrEnum):
+    """Where an announced re-encryption stands, by what the header says: nothing that could be wrong is noted."""
+
+    PREPARING = "preparing"  # nothing is re-encrypted; new keyslots are there, bound to no data
+    RUNNING = "running"  # part of the data may have the new volume key; it opens by passphrase only
+    SETTLING = "settling"  # nothing left to re-encrypt, or to take back; keys may not be back at their numbers
+
+
+@frozen
+class Encrypting:
+    """Our announced encryption in place, before its header counts: the filesystem is never mounted as it is.
+
+    `copies` hold the header as far as it is placed. `holder` is who uses the device.
+    """
+
+    device: Device
+    intent: InPlaceIntent
+    copies: HeaderCopies
+    holder: str | None = None
+
+    @property
+    def placed(self) -> LuksHeader | None:
+        """Return the announced header where both copies of it are whole: the first is the last thing that is written.
+
+        Beside the second copy alone there may be the head of the filesystem, which libcryptsetup mends no header over.
+        """
+        header = self.copies.best
+        whole = self.copies.state is Copies.EQUAL and header is not None and header.uuid == self.intent.header_uuid
+        return header if whole else None
+
+
+@frozen
+class Decrypting:
+    """Our announced decryption in place, before its header counts no more. `device` names the file of the header.
+
+    `copies` are those on the device, `detached` those in the file. `holder` is who uses the device.
+    """
+
+    device: Device
+    intent: DecryptIntent
+    copies: HeaderCopies
+    detached: HeaderCopies
+    holder: str | None = None
+
+    @property
+    def saved(self) -> bool:
+        """Tell whether the file has the whole header, so that the one on the device may be gone."""
+        header = self.detached.best
+        return self.detached.state is Copies.EQUAL and header is not None and header.uuid == self.intent.header_uuid
+
+
 @frozen
 class Luks2:
-    """A LUKS2 volume; `mapping` is set when it is open under our name with this device below."""
+    """A LUKS2 volume; `mapping` is set when it is open under our name with this device below.
+
+    `reencryption` is set while META announces that this very header gets a new volume key.
+    """
 
     device: Device
     copies: HeaderCopies
     header: LuksHeader
     mapping: Mapping | None = None
     format_intent: FormatIntent | None = None
+    reencryption: ReencryptIntent | None = None
 
     @property
     def copies_equal(self) -> bool:
         """Tell whether both copies are valid and say the same."""
         return self.copies.state is Copies.EQUAL
+
+    @property
+    def reencrypt_stage(self) -> ReencryptStage | None:
+        """Return where the announced re-encryption stands, None where none is announced."""
+        if self.reencryption is None:
+            return None
+        if self.header.reencrypting:
+            return ReencryptStage.RUNNING
+        present = [slot.new for slot in self.reencryption.moved if self.header.keyslot(slot.new) is not None]
+        if all(self.header.bound(number) for number in present):
+            return ReencryptStage.SETTLING
+        return ReencryptStage.PREPARING
 
 
 @frozen
@@ -118,4 +189,16 @@ class Damaged:
     reason: str
 
 
-Observed = Missing | Ambiguous | Blank | FilesystemFound | Unfinished | Erasing | Luks2 | Foreign | Damaged
+Observed = (
+    Missing
+    | Ambiguous
+    | Blank
+    | FilesystemFound
+    | Unfinished
+    | Erasing
+    | Encrypting
+    | Decrypting
+    | Luks2
+    | Foreign
+    | Damaged
+)

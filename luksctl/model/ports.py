@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
-from luksctl.hints import Protocol
+from luksctl.errors import Refused
+from luksctl.hints import TYPE_CHECKING, Protocol
 from luksctl.model.config import ConfiguredKey, EncryptionPolicy, Filesystem, KdfCost, VolumeEncryption, VolumeSettings
 from luksctl.model.header import HeaderCopies
+from luksctl.model.intent import MovedSlot, ReencryptIntent
 from luksctl.model.meta import KeptAccess, MetaFacts, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing
 from luksctl.model.probe import Device, Hardware, Range, Signature
 from luksctl.model.sealing import Sealing, Vouching
 from luksctl.secret import Secret
 from luksctl.value import frozen
+
+if TYPE_CHECKING:
+    from luksctl.model.in_place import InPlaceDisks
 
 
 @frozen
@@ -105,6 +110,44 @@ class Headers(Protocol):
     def activate(self, device: Device, mapped_name: str, volume_key: Secret, how: Activation) -> None:
         """Open as /dev/mapper/`mapped_name` from a checked copy of the header. Writes nothing."""
 
+    def activate_reencrypting(self, device: Device, mapped_name: str, key: Secret, how: Activation) -> None:
+        """Open what is being re-encrypted, by a key that opens a keyslot of both volume keys.
+
+        A hot zone that was torn is mended first, which writes.
+        """
+
+    def why_not_reencrypt(self) -> str | None:
+        """Say why the installed libcryptsetup must not re-encrypt, or None."""
+
+    def add_new_keyslot(
+        self, device: Device, slot: int, key: Secret, volume_key: Secret, kdf: KdfCost, *, first: bool
+    ) -> None:
+        """Write `key` into the free `slot` for the new `volume_key`, which no data has yet; `first` of all for it."""
+
+    def start_reencryption(
+        self, device: Device, key: Secret, slots: MovedSlot, how: ReencryptIntent, mapped_name: str | None
+    ) -> None:
+        """Write the plan into the header; `key` opens both of `slots`. Cut: started or not."""
+
+    def run_reencryption(
+        self,
+        device: Device,
+        key: Secret,
+        how: ReencryptIntent,
+        mapped_name: str | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Re-encrypt to the end, telling `progress` how many bytes of how many are done; what it raises stops it.
+
+        NeedsReboot where it was killed in the middle of a hot zone below an open mapping. Cut: a torn hot zone.
+        """
+
+    def end_reencryption(self, device: Device, how: ReencryptIntent) -> None:
+        """Write the header that ends a re-encryption whose data is done; see cryptsetup/reencrypt_end.py.
+
+        Refused where it may not be. Cut: as before, or ended.
+        """
+
     def deactivate(self, mapped_name: str) -> None:
         """Close the mapping."""
 
@@ -113,6 +156,25 @@ class Headers(Protocol):
 
     def repair(self, device: Device) -> None:
         """Make both copies equal to the valid, newer one, sync, and check that they are."""
+
+    def begin_encryption(self, device: Device, scratch: Device, cipher: str, key: Secret, slot: int) -> Range:
+        """Begin to encrypt `device` in place by the header in `scratch`, which `key` opens by `slot`.
+
+        The head is copied behind the data, and synced; return where to. Cut: it is where it was, too.
+        """
+
+    def place_header(self, device: Device, scratch: Device, uuid: str) -> None:
+        """Write the header `uuid` in `scratch` over the head of `device`, sync, read it back.
+
+        Cut: no copy of it is whole, or it is all there but for the other copy.
+        """
+
+    def begin_decryption(self, device: Device, key: Secret, slot: int) -> None:
+        """Begin to decrypt `device` in place by its detached header, which `key` opens by `slot`.
+
+        The first of the data is copied over the header on the device, and synced; unless the header says that this was
+        begun already. Cut: the data is where it was, too.
+        """
 
 
 class Disks(Protocol):
@@ -198,6 +260,10 @@ class MetaStore(Protocol):
         """Write what the KMS of STATE is reached by, or delete it."""
 
 
+def _nothing_in_place() -> InPlaceDisks:
+    raise Refused("nothing is encrypted in place here")
+
+
 @frozen
 class Ports:
     """The world as reconcile sees it. `vouching` says of a key and its token what another one would be worth.
@@ -206,6 +272,7 @@ class Ports:
     is not as the config wants it, or None (TokenInvalid where it is none). All go by the policy of the config that
     rules, and in what `under` returns by another one. `remember` is told which lost keys of a volume a run is about to
     replace, before its first step; it raises DeviceError where that cannot be kept, and then nothing is replaced.
+    `in_place` is asked for only where something is encrypted or decrypted in place; `scratch_dir` is in memory.
     """
 
     disks: Disks
@@ -216,6 +283,8 @@ class Ports:
     deviation: Callable[[ConfiguredKey, str | None], str | None] = lambda _key, _token: None
     remember: Callable[[str, tuple[Sealing, ...]], None] = lambda _volume, _sealing: None
     by_policy: Callable[[Ports, EncryptionPolicy], Ports] = lambda ports, _policy: ports
+    in_place: Callable[[], InPlaceDisks] = _nothing_in_place
+    scratch_dir: str = "/run/luksctl"
 
     def under(self, policy: EncryptionPolicy) -> Ports:
         """Return the same world with keys made and recovered by `policy`."""

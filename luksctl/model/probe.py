@@ -65,7 +65,8 @@ class Hardware:
 class Device:
     """One block device or image file that answers to a volume.
 
-    `partuuid` and `disk` are empty for whole disks and image files. `path` is what to open.
+    `partuuid` and `disk` are empty for whole disks and image files. `path` is what to open. `header` is the file that
+    the LUKS2 header is in, where it is not on the device itself.
     """
 
     path: str
@@ -73,6 +74,12 @@ class Device:
     partuuid: str = ""
     disk: str = ""
     image: bool = False
+    header: str = ""
+
+    @property
+    def header_path(self) -> str:
+        """Return where its LUKS2 header is."""
+        return self.header or self.path
 
     @property
     def identity(self) -> str:

@@ -6,9 +6,17 @@ import json
 from collections.abc import Callable
 
 from luksctl.hints import assert_never
+from luksctl.model.announced_step import (
+    AnnounceReset,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    InPlaceStep,
+    Overwrite,
+)
 from luksctl.model.bookkeeping import TOKEN_TYPE, Bookkeeping, Purpose, SlotNote, decode, encode
 from luksctl.model.config import DEFAULT_CIPHER, VolumeEncryption
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import UNFINISHED_MARK, Copies, HeaderCopies, HeaderCopy, Keyslot, LuksHeader, Segment, Token
 from luksctl.model.intent import FormatIntent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState
@@ -16,6 +24,8 @@ from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Foreign,
@@ -26,6 +36,8 @@ from luksctl.model.observed import (
     Unfinished,
 )
 from luksctl.model.probe import Device, Signature
+from luksctl.model.simulate_in_place import in_place
+from luksctl.model.simulate_reencrypt import reencrypting
 from luksctl.model.step import (
     AddKeyslot,
     AnnounceKeyslot,
@@ -66,9 +78,13 @@ class World:
 
 def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912  # one case per step
     """Return the world after `step`; ValueError for a step that makes no sense where the world is."""
+    if isinstance(step, InPlaceStep):
+        return World(*in_place(world.observed, world.meta, step))
     match step:
         case MakeKey() | WriteToken() | ProveKey() | TakeKey() | ProveAnyKey():
             return world
+        case AddKeyslot() | RecordKeyslots() if isinstance(world.observed, Encrypting | FilesystemFound):
+            return world  # into the header in memory
         case AnnounceKeyslot(_, _, slot, serves, token):
             return _with_header(world, _noting(_header(world), token, lambda books: books.with_underway(slot, serves)))
         case RecordKeyslots(_, _, keys, token, recovery):
@@ -115,7 +131,7 @@ def simulate(world: World, step: Step) -> World:  # noqa: C901, PLR0911, PLR0912
             record = world.meta.record.with_finished(volume, partition, encrypted=encrypted)
             return _concluded(World(world.observed, _written(replace(world.meta, record=record))))
         case _:
-            assert_never(step)
+            return World(*reencrypting(_luks(world), world.meta, step))
 
 
 def _resetting(
@@ -180,6 +196,8 @@ def _announced_reset(observed: Observed, intent: ResetIntent) -> Erasing:
             return Erasing(device, intent, copies, mapping)
         case Unfinished(device, _, header, mapping):
             return Erasing(device, intent, _equal_copies(header) if header else HeaderCopies(Copies.NONE), mapping)
+        case Encrypting(device, _, copies) | Decrypting(device, _, copies):
+            return Erasing(replace(device, header=""), intent, copies)
         case Damaged(device):
             return Erasing(device, intent, HeaderCopies(Copies.DAMAGED))
         case Blank(device) | FilesystemFound(device) | Foreign(device):

@@ -6,9 +6,24 @@ What is on disk when the power fails inside a step stands in its docstring; `sim
 from __future__ import annotations
 
 from luksctl.hints import ClassVar
+from luksctl.model.announced_step import (
+    AddNewKeyslots,
+    AnnounceReencryption,
+    AnnounceReset,
+    ConcludeReencryption,
+    ConcludeReset,
+    Discard,
+    EndReencryption,
+    EraseEnds,
+    EraseHeader,
+    InPlaceStep,
+    Overwrite,
+    RunReencryption,
+    StartReencryption,
+    TakeBackReencryption,
+)
 from luksctl.model.config import ConfiguredKey, Filesystem, KdfCost, VolumeEncryption
 from luksctl.model.destroys import Destroys
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import FormatIntent
 from luksctl.model.probe import Device
 from luksctl.model.sealing import Due
@@ -355,6 +370,14 @@ Step = (
     | Overwrite
     | Discard
     | ConcludeReset
+    | InPlaceStep
+    | AnnounceReencryption
+    | AddNewKeyslots
+    | StartReencryption
+    | RunReencryption
+    | EndReencryption
+    | TakeBackReencryption
+    | ConcludeReencryption
 )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from luksctl.model.intent import Intent
+from luksctl.errors import Refused
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, InPlacePhase, Intent, ReencryptIntent
 from luksctl.node.node import Node
 from luksctl.value import replace
 
@@ -23,10 +24,26 @@ def allow_again(node: Node, volume: str) -> Intent | None:
 def drop_intent(node: Node, volume: str) -> Intent | None:
     """Take back the announcement of work on `volume`, and return it; None where nothing is announced.
 
-    From then on, whatever the interrupted work left on the device is foreign data: refused, never formatted.
+    Refused for a re-encryption, and for work in place that moved anything. From then on, whatever the interrupted work
+    left on the device is foreign data: it is refused, and never formatted.
     """
     with node.ports.disks.volume_lock(volume):
         intent = node.ports.meta.load().record.intent(volume)
+        if isinstance(intent, ReencryptIntent):
+            cause = "without the announcement of its re-encryption it would not be opened any more"
+            raise Refused(cause, volume=volume, hint=f"luksctl reencrypt {volume} goes on with it, and ends it")
+        if isinstance(intent, DecryptIntent) and intent.attempt:
+            raise Refused(
+                "it is being decrypted in place, and its header may be in a file already",
+                volume=volume,
+                hint=f"luksctl boot {volume} goes on with it",
+            )
+        if isinstance(intent, InPlaceIntent) and intent.phase is not InPlacePhase.PREPARING:
+            raise Refused(
+                "it is being encrypted in place, and only its announcement says where the head of its filesystem is",
+                volume=volume,
+                hint=f"luksctl boot {volume} goes on with it, or takes the head back",
+            )
         if intent is not None:
             node.ports.meta.update_record(lambda record: record.without_intent(volume))
     return intent

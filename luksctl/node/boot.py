@@ -23,9 +23,10 @@ from luksctl.node.opening import (
     bring_up,
     knowing_seals,
 )
-from luksctl.node.report import Report, failure_report, note_in_sync, read_report, write_report
+from luksctl.node.report import Report, VolumeState, failure_report, note_in_sync, read_report, write_report
 from luksctl.node.sources import (
     HEADER_BACKUPS,
+    detached_header,
     forget_previous,
     outside_config,
     previous_configs,
@@ -234,11 +235,13 @@ def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> 
     await_device(node, EPHEMERAL, deadline)
     directory = state_directory(node)
     if refusal is None and directory is not None:
-        wanted = replace(wanted, sync=True, fallback=earlier_keys(EPHEMERAL, config, previous_configs(directory)))
+        earlier_lists = earlier_keys(EPHEMERAL, config, previous_configs(directory))
+        detached = detached_header(directory, EPHEMERAL)
+        wanted = replace(wanted, sync=True, fallback=earlier_lists, detached=detached)
         wanted = knowing_seals(node, wanted)
     wish = Wish(expecting(node.paths, replace(wanted, booting=booting)), config.source)
     report = until(node, deadline, lambda: bring_up(node, (wish,)))
-    if directory is not None and refusal is None and (report.in_sync or wanted.encryption is None):
+    if directory is not None and refusal is None and (report.in_sync or report.state is VolumeState.PLAIN):
         forget_previous(directory, earlier)
     return replace(report, notes=(*notes, *report.notes))
 
@@ -333,6 +336,8 @@ def follow_state(node: Node, config: MachineConfig, *, booting: bool = False) ->
             try:
                 for done in running.follow():
                     node.announce(done)
+                if running.reencryption is not None:
+                    return Followed(running.unlocked_by_config)  # its keyslots are left to that
                 opens = True
             finally:
                 opens = opens or running.unlocked_by_config

@@ -29,12 +29,13 @@ from luksctl.errors import (
 from luksctl.hints import Final
 from luksctl.model.config import ConfiguredKey, KeyKind
 from luksctl.model.header import LuksHeader
-from luksctl.model.observed import Erasing, FilesystemFound, Luks2
+from luksctl.model.observed import Decrypting, Encrypting, Erasing, FilesystemFound, Luks2
 from luksctl.node.checked import SlotRecord, note_checked, slot_digest
 from luksctl.node.node import Node
 from luksctl.node.preview import Preview, outlook, preview
 from luksctl.node.sources import state_directory
 from luksctl.reconcile.books import unverified
+from luksctl.reconcile.converge import reencryption_running
 from luksctl.reconcile.keys import try_key
 from luksctl.value import frozen, replace
 
@@ -168,23 +169,27 @@ def _try_all(node: Node, seen: Preview) -> VolumeCheck:
     observed, desired, refusal = seen.observed, seen.desired, seen.plan.refusal
     result = VolumeCheck(seen.volume, seen.source)
     wanted = None if desired is None else desired.encryption
-    if isinstance(observed, Luks2) and wanted is not None and not _unreadable_by_slot(observed.header):
+    if isinstance(observed, Luks2) and wanted is not None and not _unreadable_by_slot(observed):
         if not wanted.keys:
             return replace(result, problem=Locked("no key is configured", volume=seen.volume))
         return replace(result, keys=tuple(_try(node, seen.volume, key, observed) for key in wanted.keys))
+    if isinstance(observed, Luks2) and observed.reencryption is not None:
+        return replace(result, problem=refusal or reencryption_running(seen.volume))
     if isinstance(observed, FilesystemFound) and refusal is None:
         return result
-    if isinstance(observed, Erasing):
-        return replace(result, problem=Degraded("it is being erased", volume=seen.volume, hint="luksctl status"))
+    if isinstance(observed, Erasing | Encrypting | Decrypting):
+        doing = "erased" if isinstance(observed, Erasing) else "encrypted or decrypted in place"
+        begun = Degraded(f"it is being {doing}", volume=seen.volume, hint="luksctl status")
+        return replace(result, problem=begun)
     unfinished = Degraded("it is not formatted yet, so it has no keyslots", hint=f"luksctl plan {seen.volume}")
     problem = refusal or unfinished
     problem.volume = problem.volume or seen.volume
     return replace(result, problem=problem)
 
 
-def _unreadable_by_slot(header: LuksHeader) -> bool:
-    """Tell whether libcryptsetup opens the volume by any slot only, so that none can be told from another."""
-    return header.reencrypting or bool(header.requirements)
+def _unreadable_by_slot(found: Luks2) -> bool:
+    """Tell whether libcryptsetup opens the volume by any slot only, or its keys are not at their numbers now."""
+    return found.reencryption is not None or found.header.reencrypting or bool(found.header.requirements)
 
 
 def _try(node: Node, volume: str, key: ConfiguredKey, found: Luks2) -> KeyCheck:

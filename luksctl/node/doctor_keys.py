@@ -19,8 +19,8 @@ from luksctl.value import replace
 # Their keys are kept in a token.
 _WITH_TOKEN: Final = frozenset({KeyKind.KMS, KeyKind.TPM})
 _DAY_S: Final = 86400
-# The timer runs once a day: a week without a proof is more than a node that was off for a few days.
-STALE_AFTER_S: Final = 7 * _DAY_S
+# The timer runs once a week: two weeks without a proof are more than a node that was off at the hour of the timer.
+STALE_AFTER_S: Final = 15 * _DAY_S
 # The rest of the machine needs some, too: a key derivation that takes more than this ends by the kernel's hand.
 _MEMORY_SHARE: Final = 0.75
 

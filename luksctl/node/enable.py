@@ -27,6 +27,7 @@ from luksctl.node.units import (
     UnitFile,
     check_units,
     mount_unit,
+    reencrypt_template,
     trial_unit,
     unit_files,
 )
@@ -127,7 +128,8 @@ def _planned(target: Target) -> tuple[UnitFile, ...]:
     units = unit_files(target.settings, target.paths, target.program)
     if not target.command:
         return units
-    return (*units, *check_units(target.settings, target.command), trial_unit(target.command))
+    services = (trial_unit(target.command), reencrypt_template(target.command))
+    return (*units, *check_units(target.settings, target.command), *services)
 
 
 def _missing_programs(target: Target) -> Iterator[str]:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from luksctl.hints import Final
-from luksctl.model.erase_step import ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
+from luksctl.model.announced_step import ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import EraseMethod
 from luksctl.model.probe import Device, Hardware, Range
 from luksctl.model.step import Done

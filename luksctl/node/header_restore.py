@@ -11,10 +11,11 @@ from luksctl.cryptsetup.slot_digest import slot_digests
 from luksctl.errors import NotBlank, Refused
 from luksctl.model.config import MAX_SLOT
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import ResetIntent
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, ReencryptIntent, ResetIntent
 from luksctl.model.probe import Device
 from luksctl.node.header_backup import counter_of, find_device
 from luksctl.node.node import Node
+from luksctl.reconcile.converge import reencryption_running
 from luksctl.value import frozen
 
 _LUKS: frozenset[str] = frozenset({"crypto_LUKS"})
@@ -129,6 +130,11 @@ def _doubts(
     if isinstance(intent, ResetIntent):
         hint = f"luksctl retry {volume} --drop-intent takes the reset back"
         raise Refused("its reset is announced, so nothing is restored; nothing was written", volume=volume, hint=hint)
+    if isinstance(intent, InPlaceIntent | DecryptIntent):
+        hint = f"luksctl boot {volume} goes on with it"
+        raise Refused("it is being encrypted or decrypted in place; nothing was written", volume=volume, hint=hint)
+    if isinstance(intent, ReencryptIntent):
+        raise reencryption_running(volume)
     if intent is not None or backup.unfinished_mark or (present is not None and present.unfinished_mark):
         where = "the backup" if backup.unfinished_mark else "the volume"
         yield f"the first format of {where} was not finished", _Permits("unfinished"), "--unfinished"

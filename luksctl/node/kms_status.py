@@ -14,7 +14,7 @@ from luksctl.node.preview import Preview
 from luksctl.node.sources import state_directory
 
 _DAY_S: Final = 86400
-# A boot that another key opens never asks the KMS: only the check that runs every day does.
+# A boot that another key opens never asks the KMS: only the check that runs every week does.
 UNPROVEN_AFTER_S: Final = 30 * _DAY_S
 
 

@@ -75,11 +75,16 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
         for done in running.converge():
             steps.append(done)
             node.announce(done)
-        if any(isinstance(done.step, OpenVolume) for done in steps):
+        reencrypting = running.reencryption is not None
+        if any(isinstance(done.step, OpenVolume) for done in steps) and not reencrypting:
             keyslots = _keyslots(node, running, steps, sync=desired.sync)
     report = publish(node, wish, steps)
     if keyslots is not None:
         report = replace(report, notes=keyslots.problems, in_sync=keyslots.in_sync)
+    if reencrypting:
+        from luksctl.node.reencrypt_unit import go_on_later  # noqa: PLC0415  # few boots have one
+
+        report = replace(report, notes=(*report.notes, *go_on_later(node, desired.volume)))
     if _used_node_id(steps, desired):
         report = replace(report, notes=(*report.notes, *_note_machine(node)))
     return report

@@ -10,10 +10,11 @@ from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import Observed
 from luksctl.model.plan import Plan
-from luksctl.node.boot import maintenance
+from luksctl.node.boot import earlier_keys, maintenance
 from luksctl.node.config_view import ConfigView, config_view
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
+from luksctl.node.sources import detached_header, previous_configs, state_directory
 from luksctl.reconcile.converge import look
 from luksctl.reconcile.desire import desire, desire_from_meta
 from luksctl.value import frozen, replace
@@ -103,6 +104,8 @@ def _wish(known: Outlook, volume: str) -> tuple[DesiredVolume, str]:
         wanted = desire(
             volume, config, memory_kib=known.node.system.memory_kib(), format_refusal=_format_refusal(known, volume)
         )
+        if volume != STATE and wanted.encryption is None:
+            wanted = _with_earlier_keys(known, config, wanted)
         follows = volume == STATE and known.view.state_mounted and (known.view.stored or known.given is not None)
         return replace(wanted, follow_in_meta=follows), config.source
     if known.view.problem is not None:
@@ -115,6 +118,16 @@ def _wish(known: Outlook, volume: str) -> tuple[DesiredVolume, str]:
     if volume == STATE:
         return DesiredVolume(STATE, None, EncryptionPolicy(), "no machine config is at hand"), "nothing"
     raise Locked("STATE is not mounted, and no machine config is at hand", hint="luksctl status")
+
+
+def _with_earlier_keys(known: Outlook, config: MachineConfig, wanted: DesiredVolume) -> DesiredVolume:
+    """Return the wish for a plain volume with what decrypts it in place: keys of before, a place in STATE."""
+    directory = state_directory(known.node)
+    if directory is None:
+        return wanted
+    ruling = (known.view.ruling,) if known.given is not None and known.view.ruling is not None else ()
+    lists = earlier_keys(wanted.volume, config, (*ruling, *previous_configs(directory)))
+    return replace(wanted, fallback=lists, detached=detached_header(directory, wanted.volume))
 
 
 def _format_refusal(known: Outlook, volume: str) -> str | None:

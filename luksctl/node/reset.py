@@ -20,9 +20,9 @@ from luksctl.errors import (
     Refused,
 )
 from luksctl.hints import Final
+from luksctl.model.announced_step import ConcludeReset
 from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE, EncryptionPolicy
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.erase_step import ConcludeReset
 from luksctl.model.intent import EraseMethod, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Erasing, Missing
@@ -33,6 +33,7 @@ from luksctl.node.expected import forget_expected
 from luksctl.node.header_backup import drop_backups
 from luksctl.node.node import Node
 from luksctl.node.opening import await_device
+from luksctl.node.sources import detached_header, state_directory
 from luksctl.node.waiting import Deadline, until
 from luksctl.reconcile.converge import session
 from luksctl.reconcile.observe import erasing
@@ -232,6 +233,11 @@ def _forget(node: Node, volume: str) -> None:
     try:
         forget_expected(node.paths, volume)
         drop_backups(node, volume)
+        directory = state_directory(node)
+        if directory is not None:
+            # Of one that was being decrypted in place: what is left of the data is under this header.
+            with suppress(FileNotFoundError):
+                os.unlink(detached_header(directory, volume))
     except OSError as error:
         node.tell(f"{volume}: {error.filename} still knows of it: {error.strerror}")
 

@@ -44,7 +44,7 @@ from luksctl.node.sources import (
 )
 from luksctl.node.staged import forget_staged, stage_config
 from luksctl.node.taking_back import revert
-from luksctl.reconcile.converge import Session, look, session
+from luksctl.reconcile.converge import Session, is_in_place, look, session
 from luksctl.reconcile.desire import desire
 from luksctl.value import field, frozen, replace
 
@@ -211,6 +211,8 @@ def _reach(node: Node, held: ExitStack, desired: DesiredVolume) -> tuple[Session
     volume = desired.volume
     running = held.enter_context(session(desired, node.settings.volume(volume), node.ports))
     found = look(desired, node.settings.volume(volume), node.ports)
+    if isinstance(found.observed, Luks2) and desired.encryption is None and desired.policy.in_place and volume != STATE:
+        return None, (f"the next boot decrypts {volume} in place",)
     if isinstance(found.observed, Luks2) and desired.encryption is None:
         cause = f"the config was not stored: it has no key for {volume}, which is encrypted"
         raise Refused(cause, volume=volume, hint="add its keys to the config; or erase it by name first")
@@ -219,7 +221,7 @@ def _reach(node: Node, held: ExitStack, desired: DesiredVolume) -> tuple[Session
             raise Refused(f"the config was not stored: {found.plan.refusal.cause}", volume=STATE)
         return None, (f"the next boot will refuse {volume}: {found.plan.refusal.cause}",)
     if not isinstance(found.observed, Luks2):
-        return None, ()
+        return None, (f"the next boot encrypts {volume} in place",) if is_in_place(found) else ()
     try:
         for done in running.unlock():
             node.announce(done)

@@ -153,3 +153,8 @@ def parse_config(text: bytes, source: str, path: str) -> MachineConfig:
     except ConfigError as error:
         error.hint = error.hint or f"luksctl validate {path}"
         raise
+
+
+def detached_header(directory: str, volume: str) -> str:
+    """Return the file in STATE that has the header of `volume` while it is decrypted in place."""
+    return os.path.join(directory, f"decrypting-{volume}.header")

@@ -13,6 +13,7 @@ What only a KMS can open is left to luksctl-network@: nothing but the hook start
 network. It tries for as long as it takes, and then starts the mount, and what was given up because of it.
 
 luksctl-check.timer starts luksctl-check.service once a week, which proves the keys. Nothing requires or awaits it.
+luksctl-reencrypt@.service goes on with a re-encryption: started by the verb that began it, and by each boot after that.
 luksctl-trial.service runs while a config is on trial, and takes it back at its deadline.
 """
 
@@ -139,6 +140,28 @@ UMask=0077
 LimitCORE=0
 """
 
+# Whatever stops it leaves all in order, and it has time to end a hot zone. It comes last at the disk, but is neither
+# idle nor nice: what is mounted waits for its hot zone, and would wait for all else that runs.
+_REENCRYPT: Final = """\
+[Unit]
+Description=Re-encrypt the %i volume
+Wants=network-online.target
+After=local-fs.target network-online.target nss-lookup.target time-sync.target
+
+[Service]
+Type=exec
+ExecStart={command} reencrypt %i --resume
+Restart=on-failure
+RestartSec=30
+SuccessExitStatus=130
+TimeoutStopSec=5min
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+SyslogIdentifier=luksctl-reencrypt
+UMask=0077
+LimitCORE=0
+"""
+
 # The same hour of each week, and another one on each node, so that a key service sees them one after the other.
 _TIMER: Final = """\
 [Unit]
@@ -196,6 +219,11 @@ def network_unit(volume: str) -> str:
     return f"luksctl-network@{volume}.service"
 
 
+def reencrypt_unit(volume: str) -> str:
+    """Return the name of the unit that re-encrypts `volume`."""
+    return f"luksctl-reencrypt@{volume}.service"
+
+
 def literal(path: str) -> str:
     """Return `path` as a unit file takes it whole: no part of it is a specifier (systemd.unit(5))."""
     return path.replace("%", "%%")
@@ -245,6 +273,11 @@ def check_units(settings: Settings, command: tuple[str, ...]) -> tuple[UnitFile,
 def trial_unit(command: tuple[str, ...]) -> UnitFile:
     """Return the service that takes back a config on trial; nothing starts it but apply-config."""
     return UnitFile(TRIAL_SERVICE, MARK + _TRIAL.format(command=_command(command)))
+
+
+def reencrypt_template(command: tuple[str, ...]) -> UnitFile:
+    """Return the service that goes on with a re-encryption; the verb and the hook start it."""
+    return UnitFile("luksctl-reencrypt@.service", MARK + _REENCRYPT.format(command=_command(command)))
 
 
 def _files(settings: Settings, volume: str) -> str:

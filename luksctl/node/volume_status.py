@@ -13,12 +13,15 @@ from luksctl.model.header import Copies, HeaderCopies, Keyslot, LuksHeader
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
+    Decrypting,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Luks2,
     Mapping,
     Missing,
     Observed,
+    ReencryptStage,
     Unfinished,
 )
 from luksctl.model.probe import Device
@@ -28,6 +31,7 @@ from luksctl.node.kms_status import kms_warnings
 from luksctl.node.node import Node
 from luksctl.node.preview import Preview
 from luksctl.node.recovery_listing import recovery_warnings
+from luksctl.node.reencrypt_progress import ReencryptProgress, progress_of
 from luksctl.node.report import Report, VolumeState, read_report
 from luksctl.node.units import mount_unit
 from luksctl.reconcile.books import unverified
@@ -83,6 +87,7 @@ class VolumeStatus:
     warnings: tuple[str, ...] = ()
     hint: str | None = None
     code: int = WELL
+    reencryption: ReencryptProgress | None = None
 
     @property
     def adopted(self) -> bool | None:
@@ -140,6 +145,7 @@ def volume_status(node: Node, seen: Preview) -> VolumeStatus:
         else (*recovery_warnings(node, seen.volume, header), *kms_warnings(node, seen, header)),
         hint=_hint(seen, code),
         code=code,
+        reencryption=progress_of(node, seen.volume, observed) if isinstance(observed, Luks2) else None,
     )
 
 
@@ -176,16 +182,25 @@ def _configured(seen: Preview) -> dict[int, KeyKind] | None:
 def _slots(header: LuksHeader, seen: Preview, opened_slot: int | None) -> Iterator[SlotStatus]:
     configured = _configured(seen)
     books = unverified(header) or Bookkeeping()
+    carried = _carried(seen.observed)
     for slot in header.keyslots:
         token, note = header.token(slot.number), books.note(slot.number)
         yield SlotStatus(
             slot,
-            _kind(slot.number, configured, books),
+            carried.get(slot.number) or _kind(slot.number, configured, books),
             slot.number == opened_slot,
             None if token is None else token.type,
             None if note is None else note.changed_at,
             due=books.due_in(slot.number) is not None,
         )
+
+
+def _carried(observed: Observed | None) -> dict[int, str]:
+    """Name the keyslots that are there because a re-encryption is announced, by their numbers."""
+    if not isinstance(observed, Luks2) or observed.reencryption is None:
+        return {}
+    found = {moved.new: f"slot {moved.old}, new volume key" for moved in observed.reencryption.moved}
+    return found | {slot.number: "re-encryption" for slot in observed.header.keyslots if slot.type == "reencrypt"}
 
 
 def _kind(slot: int, configured: dict[int, KeyKind] | None, books: Bookkeeping) -> str:
@@ -212,6 +227,9 @@ def _plan_findings(seen: Preview) -> Iterator[str]:
     if isinstance(seen.observed, Erasing):
         yield "its reset is not finished; the boot ends it before it opens anything"
         return
+    if isinstance(seen.observed, Encrypting | Decrypting):
+        yield "it is being encrypted or decrypted in place; the boot goes on with it before it is mounted"
+        return
     pending = [step for step in seen.plan.steps if not isinstance(step, OpenVolume)]
     if pending:
         yield f"{len(pending)} step{'s' if len(pending) > 1 else ''} to do, see luksctl plan"
@@ -223,7 +241,9 @@ def _sync_findings(observed: Observed | None, report: Report | None) -> Iterator
 
 
 def _header_findings(observed: Observed | None) -> Iterator[str]:
-    if isinstance(observed, Luks2) and observed.copies.state is not Copies.EQUAL:
+    # Whoever re-encrypts writes one copy after the other all the time.
+    running = isinstance(observed, Luks2) and observed.reencrypt_stage is ReencryptStage.RUNNING
+    if isinstance(observed, Luks2) and observed.copies.state is not Copies.EQUAL and not running:
         problems = [copy.problem for copy in (observed.copies.first, observed.copies.second) if copy and copy.problem]
         yield f"header copies: {observed.copies.state}" + (f" ({'; '.join(problems)})" if problems else "")
 
@@ -233,6 +253,8 @@ def _key_findings(node: Node, seen: Preview) -> Iterator[str]:
     observed, desired = seen.observed, seen.desired
     if not isinstance(observed, Luks2) or desired is None or desired.encryption is None:
         return
+    if observed.reencryption is not None:
+        return  # every key is in a second slot, or only there
     for key in desired.encryption.keys:
         if observed.header.keyslot(key.slot) is None:
             yield f"slot {key.slot} ({key.kind}) is configured, and the header has no such keyslot"
@@ -271,7 +293,7 @@ def _hint(seen: Preview, code: int) -> str | None:
     if seen.plan.refusal is not None:
         return seen.plan.refusal.hint
     closed = isinstance(seen.observed, Luks2) and seen.observed.mapping is None
-    if closed or isinstance(seen.observed, Erasing):
+    if closed or isinstance(seen.observed, Erasing | Encrypting | Decrypting):
         return f"luksctl boot {seen.volume}"
     if isinstance(seen.observed, Blank | Unfinished):
         return f"luksctl plan {seen.volume}"

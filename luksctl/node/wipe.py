@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from luksctl.errors import Refused
 from luksctl.hints import Protocol
-from luksctl.model.erase_step import Discard, EraseEnds, EraseHeader, Overwrite
+from luksctl.model.announced_step import Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import HeaderCopies
 from luksctl.model.intent import EraseMethod, ResetIntent
 from luksctl.model.probe import Device, PartitionEntry, Range

@@ -17,11 +17,24 @@ from luksctl.errors import (
     Refused,
     TokenInvalid,
 )
-from luksctl.hints import TYPE_CHECKING, assert_never
+from luksctl.hints import TYPE_CHECKING
+from luksctl.model.announced_step import (
+    AnnounceDecryption,
+    AnnounceInPlace,
+    AnnounceReset,
+    ConcludeDetachment,
+    ConcludePlacement,
+    ConcludeReset,
+    Discard,
+    EraseEnds,
+    EraseHeader,
+    InPlaceStep,
+    Overwrite,
+    ReencryptStep,
+)
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, ConfiguredKey, VolumeEncryption
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import UNFINISHED_MARK, LuksHeader
-from luksctl.model.intent import FormatIntent, Intent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, Intent
 from luksctl.model.meta import NodeRecord
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Activation, HeaderFormat, MadeKey, Ports
@@ -56,12 +69,14 @@ from luksctl.model.step import (
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.keys import expect_given_back, try_key
 from luksctl.reconcile.observe import current_header, expect_equal_copies
-from luksctl.reconcile.unlock import first_that_opens
+from luksctl.reconcile.unlock import first_that_opens, first_that_works
 from luksctl.secret import Secret
 from luksctl.value import replace
 
 if TYPE_CHECKING:
+    from luksctl.reconcile.in_place_steps import InPlaceSteps
     from luksctl.reconcile.keyslot_steps import KeyslotSteps
+    from luksctl.reconcile.reencrypt_steps import Reencrypting
 
 
 def apply(plan: Plan, ports: Ports, seen: LuksHeader | None = None) -> Iterator[Done]:
@@ -96,8 +111,11 @@ class Run:
         # While META is to follow and did not yet, the keys that it names may be the last ones to open STATE.
         self._meta_behind = False
         self._keyslots: KeyslotSteps | None = None
+        self._in_place: InPlaceSteps | None = None
         # Asked between two stretches of what may take hours; once it says no, the step ends as Busy.
         self.keep_going: Callable[[], bool] = lambda: True
+        # Set by whoever takes steps of a re-encryption.
+        self.reencrypting: Reencrypting | None = None
 
     def take_all(self, steps: tuple[Step, ...]) -> Iterator[Done]:
         """Take every step, yielding after each.
@@ -141,6 +159,8 @@ class Run:
     def take(self, step: Step) -> Done:  # noqa: C901, PLR0911, PLR0912  # one case per step, nothing else
         """Take one step."""
         ports = self._ports
+        if isinstance(step, InPlaceStep):
+            return self._take_in_place(step)
         match step:
             case RepairMeta():
                 ports.meta.repair()
@@ -194,8 +214,20 @@ class Run:
                 ports.meta.update_record(lambda record: record.with_finished(volume, partition, encrypted=encrypted))
                 self._intent = None
             case _:
-                assert_never(step)
+                return self._reencrypt(step)
         return Done(step)
+
+    def _take_in_place(self, step: InPlaceStep) -> Done:
+        if self._in_place is None:
+            from luksctl.reconcile.in_place_steps import InPlaceSteps  # noqa: PLC0415  # few boots encrypt in place
+
+            self._in_place = InPlaceSteps(self._ports, self._keyring)
+        done = self._in_place.take(step)
+        if isinstance(step, AnnounceInPlace | AnnounceDecryption):
+            self._intent = step.intent
+        elif isinstance(step, ConcludePlacement | ConcludeDetachment):
+            self._intent = None
+        return done
 
     # ---- keys -------------------------------------------------------------------------------------------------------
 
@@ -282,6 +314,14 @@ class Run:
             self._keyslots = KeyslotSteps(self._ports, self._keyring, self._configured)
         return self._keyslots
 
+    def _reencrypt(self, step: ReencryptStep) -> Done:
+        from luksctl.reconcile.reencrypt_steps import ReencryptSteps  # noqa: PLC0415  # no boot takes any
+
+        if self.reencrypting is None:
+            raise ValueError("whoever takes steps of a re-encryption says how")
+        self._seen = None  # it changes all of the header
+        return ReencryptSteps(self._ports, self._keyring, self.reencrypting).take(step)
+
     # ---- header and mapping -----------------------------------------------------------------------------------------
 
     def _header(self, device: Device) -> LuksHeader:
@@ -296,15 +336,29 @@ class Run:
 
     def _open(self, step: OpenVolume) -> Done:
         encryption = step.encryption
+        how = Activation(encryption.options or (), allow_discards=bool(encryption.allow_discards))
+        if self._seen is not None and self._seen.reencrypting:
+            return self._open_reencrypting(step, self._seen, how)
         detail, slot = "with the volume key of this run", None
         if not self._keyring.has_volume_key:
             slot = self._unlock(step.device, (encryption, *step.fallback))
             detail = f"with slot {slot} ({self._keyring.proofs[slot].key.kind})"
         elif not self._keyring.proofs:
             raise self._keyring.failures.combined("was proven")
-        how = Activation(encryption.options or (), allow_discards=bool(encryption.allow_discards))
         self._ports.headers.activate(step.device, step.mapped_name, self._keyring.volume_key, how)
         return Done(step, detail, slot=slot)
+
+    def _open_reencrypting(self, step: OpenVolume, header: LuksHeader, how: Activation) -> Done:
+        """Open by passphrase and any slot: it takes both volume keys, which are in two slots of one key."""
+
+        def activate(slot: int, candidate: Secret) -> int:
+            self._ports.headers.activate_reencrypting(step.device, step.mapped_name, candidate, how)
+            return slot
+
+        lists = (step.encryption, *step.fallback)
+        slot = first_that_works(self._ports, self._keyring, header, lists, activate)
+        kind = self._keyring.proofs[slot].key.kind
+        return Done(step, f"with the {kind} key of slot {slot}, while it is being re-encrypted", slot=slot)
 
     def _finish(self, device: Device, header_uuid: str) -> None:
         self._expect_header(device, header_uuid)
@@ -338,5 +392,7 @@ class Run:
 def _same_work(announced: Intent, intent: Intent) -> bool:
     """Tell whether META still announces what this run began, whatever else was noted about it since."""
     if isinstance(announced, FormatIntent) and isinstance(intent, FormatIntent):
+        return announced.header_uuid == intent.header_uuid
+    if isinstance(announced, InPlaceIntent | DecryptIntent) and isinstance(intent, InPlaceIntent | DecryptIntent):
         return announced.header_uuid == intent.header_uuid
     return type(announced) is type(intent)

@@ -6,13 +6,27 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
-from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, Refused
+from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, ReencryptionRunning, Refused
 from luksctl.hints import TYPE_CHECKING, Final
+from luksctl.model.announced_step import BeginDecryption, BuildHeader
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
 from luksctl.model.meta import MetaFacts
-from luksctl.model.observed import Ambiguous, Blank, Damaged, Erasing, Luks2, Missing, Observed, Unfinished
+from luksctl.model.observed import (
+    Ambiguous,
+    Blank,
+    Damaged,
+    Decrypting,
+    Encrypting,
+    Erasing,
+    FilesystemFound,
+    Luks2,
+    Missing,
+    Observed,
+    ReencryptStage,
+    Unfinished,
+)
 from luksctl.model.plan import Plan
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device
@@ -29,6 +43,8 @@ if TYPE_CHECKING:
 
 # One below a mapping that is in use, one once nobody holds the volume any more, and one look that finds it blank.
 _ERASE_ROUNDS: Final = 3
+# One that takes a head back and begins anew, or goes on where a header is placed, and one look that finds it done.
+_IN_PLACE_ROUNDS: Final = 3
 
 
 @frozen
@@ -43,7 +59,7 @@ def look(desired: DesiredVolume, settings: VolumeSettings, ports: Ports, meta: M
     """Observe and plan; reads only. `meta` is what META said to who reads only, too, and looks at several volumes."""
     meta = ports.meta.load() if meta is None else meta
     observed = observe(desired.volume, settings, desired.mapped_name, meta, ports.disks)
-    return Look(observed, plan(desired, observed, meta, fresh_uuid=_random_uuid()))
+    return Look(observed, plan(desired, observed, meta, fresh_uuid=_random_uuid(), scratch_dir=ports.scratch_dir))
 
 
 @contextmanager
@@ -65,7 +81,18 @@ def converge(desired: DesiredVolume, settings: VolumeSettings, ports: Ports) -> 
 class Session:
     """One volume under our lock: first brought up, then, with the key that opened it, its keyslots brought in sync."""
 
-    def __init__(self, desired: DesiredVolume, settings: VolumeSettings, ports: Ports, keyring: Keyring) -> None:
+    def __init__(
+        self,
+        desired: DesiredVolume,
+        settings: VolumeSettings,
+        ports: Ports,
+        keyring: Keyring,
+        *,
+        settling: bool = False,
+    ) -> None:
+        # `settling`: it runs for the re-encryption itself, which everybody else waits for.
+        self._settling = settling
+        self._latest: Look | None = None
         self._desired = desired
         self._settings = settings
         self._ports = ports.under(desired.policy)
@@ -74,7 +101,7 @@ class Session:
     def follow(self) -> Iterator[Done]:
         """Yield every step that brings the volume up and, where the wish says so, its keyslots in sync."""
         yield from self.converge()
-        if self._desired.sync and self._desired.encryption is not None:
+        if self._desired.sync and self._desired.encryption is not None and self.reencryption is None:
             yield from self.sync()
 
     def converge(self) -> Iterator[Done]:
@@ -83,27 +110,63 @@ class Session:
         The whole disk's flock is held only where something is formatted, and then the look that decides is taken under
         it.
         """
-        found = self._look()
+        found = self.look()
         if isinstance(found.observed, Erasing):
             yield from self.erase()
-            found = self._look()
+            found = self.look()
+        if is_in_place(found):
+            yield from self.work_in_place()
+            found = self.look()
         with ExitStack() as locks:
             if isinstance(found.observed, Blank | Unfinished) and found.plan.refusal is None:
                 locked = found.observed.device
                 locks.enter_context(self._ports.disks.format_lock(locked))
-                found = self._look()
+                found = self.look()
                 _expect_same_device(locked, found)
             if found.plan.refusal is not None:
                 raise found.plan.refusal
             seen = found.observed.header if isinstance(found.observed, Luks2) else None
-            yield from self._run(seen).take_all(found.plan.steps)
+            run = self._run(seen)
+            if isinstance(found.observed, Luks2) and found.observed.reencryption is not None:
+                self._prepare_reencrypting(run)
+            yield from run.take_all(found.plan.steps)
         if found.plan.steps:
-            left = self._look().plan
+            left = self.look().plan
             if left.refusal is not None:
                 raise left.refusal
             if left.steps:
                 names = ", ".join(type(step).__name__ for step in left.steps)
                 raise NotConverged(f"still to do after applying the plan: {names}", volume=self._desired.volume)
+
+    def work_in_place(self) -> Iterator[Done]:
+        """Yield every step of encrypting or decrypting it in place until re-encryption takes over.
+
+        Raises what stops it. The whole disk's flock is held, and the look that decides is taken under it.
+        """
+        for _ in range(_IN_PLACE_ROUNDS):
+            found = self.look()
+            if not isinstance(found.observed, Encrypting | Decrypting | FilesystemFound | Luks2):
+                return
+            if not is_in_place(found):
+                return
+            with self._ports.disks.format_lock(found.observed.device):
+                seen, found = found.observed.device, self.look()
+                if found.plan.refusal is not None:
+                    raise found.plan.refusal
+                if getattr(found.observed, "device", None) != seen:
+                    raise Busy("the volume moved meanwhile", volume=self._desired.volume, hint="try again")
+                yield from self._run(None).take_all(found.plan.steps)
+        raise NotConverged("the work in place on it does not begin", volume=self._desired.volume, hint="luksctl status")
+
+    def _prepare_reencrypting(self, run: Run) -> None:
+        """Let the run end what libcryptsetup could not; it begins and re-encrypts nothing."""
+        from luksctl.reconcile.reencrypt_steps import Reencrypting  # noqa: PLC0415  # few boots have one
+
+        wanted = self._desired
+        if wanted.encryption is not None:
+            run.reencrypting = Reencrypting(
+                wanted.encryption, wanted.fallback, wanted.policy, {}, lambda _done, _total: None
+            )
 
     def erase(self, keep_going: Callable[[], bool] = lambda: True) -> Iterator[Done]:
         """Yield every step of the reset that META announces, if it does, until the volume is blank.
@@ -111,7 +174,7 @@ class Session:
         NeedsReboot while somebody uses it, Busy where `keep_going` stopped it on the way.
         """
         for _ in range(_ERASE_ROUNDS):
-            found = self._look()
+            found = self.look()
             if isinstance(found.observed, Missing | Ambiguous | Damaged) and found.plan.refusal is not None:
                 raise found.plan.refusal
             if not isinstance(found.observed, Erasing):
@@ -139,6 +202,15 @@ class Session:
         left = self.compare() if planned.steps else planned
         if not left.in_sync:
             raise self._not_in_sync(left)
+
+    @property
+    def reencryption(self) -> ReencryptStage | None:
+        """Return where an announced re-encryption stood at the last look, None where there is none.
+
+        The keyslots are left to it.
+        """
+        observed = (self._latest or self.look()).observed
+        return observed.reencrypt_stage if isinstance(observed, Luks2) else None
 
     def _not_in_sync(self, left: SyncPlan) -> Degraded | NeedsReboot:
         volume = self._desired.volume
@@ -230,16 +302,33 @@ class Session:
         return plan_sync(self._desired, found.device, found.header, inspection, meta)
 
     def _luks2(self) -> Luks2:
-        observed = self._look().observed
+        observed = self.look().observed
+        stage = observed.reencrypt_stage if isinstance(observed, Luks2) else None
+        if stage is not None and not (self._settling and stage is ReencryptStage.SETTLING):
+            raise reencryption_running(self._desired.volume)
         if not isinstance(observed, Luks2) or observed.header.reencrypting or observed.header.requirements:
             raise Refused("its keyslots cannot be looked at now", volume=self._desired.volume, hint="luksctl status")
         return observed
 
-    def _look(self) -> Look:
-        return look(self._desired, self._settings, self._ports)
+    def look(self) -> Look:
+        """Observe and plan; reads only."""
+        self._latest = look(self._desired, self._settings, self._ports)
+        return self._latest
 
     def _run(self, seen: LuksHeader | None) -> Run:
         return Run(self._desired.volume, self._ports, self._keyring, seen, self._desired.encryption)
+
+
+def is_in_place(found: Look) -> bool:
+    """Tell whether the volume is encrypted or decrypted in place, or would be by the plan, and that has not begun."""
+    if isinstance(found.observed, Encrypting | Decrypting):
+        return True
+    return any(isinstance(step, BuildHeader | BeginDecryption) for step in found.plan.steps)
+
+
+def reencryption_running(volume: str) -> ReencryptionRunning:
+    """Return what everybody else is told as long as a re-encryption is announced."""
+    return ReencryptionRunning("it is being re-encrypted", volume=volume, hint="luksctl status shows how far it is")
 
 
 def _slots_of(planned: SyncPlan) -> tuple[int, ...]:

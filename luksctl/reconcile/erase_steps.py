@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from luksctl.errors import Busy, DeviceError
 from luksctl.hints import Final, assert_never
-from luksctl.model.erase_step import ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
+from luksctl.model.announced_step import ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.intent import ResetIntent
 from luksctl.model.ports import Ports
 from luksctl.model.probe import Device, blank_ranges

@@ -1,18 +1,20 @@
-"""Find out what is on a volume's device. Reads only; every answer is one of the nine in model/observed.py."""
+"""Find out what is on a volume's device. Reads only; every answer is one of the eleven in model/observed.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from luksctl.errors import DeviceError
+from luksctl.errors import DeviceError, DeviceMissing
 from luksctl.model.config import VolumeSettings
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
-from luksctl.model.intent import FormatIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, FormatIntent, InPlaceIntent, Intent, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Foreign,
@@ -24,6 +26,7 @@ from luksctl.model.observed import (
 )
 from luksctl.model.ports import Disks
 from luksctl.model.probe import Device, Signature
+from luksctl.value import replace
 
 _LUKS_SIGNATURE = "crypto_LUKS"
 
@@ -37,11 +40,18 @@ def observe(volume: str, settings: VolumeSettings, mapped_name: str, meta: MetaF
     if recorded is not None and recorded != found.identity:
         reason = f"META records partition {recorded}, but {found.path} is {found.identity}"
         return Ambiguous((found.path,), reason)
-    intent = meta.record.intent(volume)
+    return _announced(found, meta.record.intent(volume), mapped_name, disks)
+
+
+def _announced(found: Device, intent: Intent | None, mapped_name: str, disks: Disks) -> Observed:
     if isinstance(intent, ResetIntent):
         if intent.partition != found.identity:
             return Damaged(found, f"META announces a reset of partition {intent.partition}, which is not this one")
         return erasing(found, intent, mapped_name, disks)
+    if isinstance(intent, InPlaceIntent | DecryptIntent):
+        return _in_place(found, intent, disks)
+    if isinstance(intent, ReencryptIntent):
+        return _reencrypting(found, intent, disks.mapping(mapped_name), disks)
     return _found(found, intent, disks.mapping(mapped_name), disks)
 
 
@@ -56,6 +66,41 @@ def _found(found: Device, intent: FormatIntent | None, mapping: Mapping | None, 
     if intent is not None and intent.partition != found.identity:
         return Damaged(found, f"META announces a format of partition {intent.partition}, which is not this one")
     return classify(found, disks.header_copies(found), intent, mapping, _Probe(found, disks))
+
+
+def _in_place(found: Device, intent: InPlaceIntent | DecryptIntent, disks: Disks) -> Encrypting | Decrypting | Damaged:
+    if intent.partition != found.identity:
+        return Damaged(found, f"META announces work in place on partition {intent.partition}, which is not this one")
+    copies, holder = disks.header_copies(found), disks.in_use(found)
+    if isinstance(intent, InPlaceIntent):
+        return Encrypting(found, intent, copies, holder)
+    detached = replace(found, header=intent.header)
+    try:
+        saved = disks.header_copies(detached)
+    except DeviceMissing:
+        saved = HeaderCopies(Copies.NONE)
+    return Decrypting(detached, intent, copies, saved, holder)
+
+
+def _reencrypting(found: Device, intent: ReencryptIntent, mapping: Mapping | None, disks: Disks) -> Observed:
+    """Look at what gets a new volume key; META never speaks for another header than the one that it names."""
+    if intent.partition != found.identity:
+        return Damaged(found, f"META announces a re-encryption of partition {intent.partition}, which is not this one")
+    if intent.header:
+        found = replace(found, header=intent.header)
+        try:
+            disks.header_copies(found)
+        except DeviceMissing:
+            return Damaged(found, f"it is being decrypted, and the file with its header is not there: {intent.header}")
+    observed = _found(found, None, mapping, disks)
+    if isinstance(observed, Damaged) and mapping is not None:
+        # Whoever re-encrypts writes one copy after the other all the time: both may have been looked at half written.
+        observed = _found(found, None, mapping, disks)
+    if isinstance(observed, Damaged):
+        return observed
+    if not isinstance(observed, Luks2) or observed.header.uuid != intent.header_uuid:
+        return Damaged(found, f"META announces a re-encryption of header {intent.header_uuid}, which is not here")
+    return replace(observed, reencryption=intent)
 
 
 def erasing(found: Device, intent: ResetIntent, mapped_name: str, disks: Disks) -> Erasing:
@@ -108,7 +153,7 @@ def _copy_problems(copies: HeaderCopies) -> str:
 def _classify_header(
     device: Device, copies: HeaderCopies, intent: FormatIntent | None, mapping: Mapping | None, probe: _Probe
 ) -> Observed:
-    header, contradiction = copies.best, _contradiction(copies, probe)
+    header, contradiction = copies.best, _contradiction(device, copies, probe)
     if header is None or contradiction is not None:
         return Damaged(device, contradiction or _copy_problems(copies))
     if header.unfinished_mark:
@@ -118,7 +163,7 @@ def _classify_header(
     return Luks2(device, copies, header, mapping, format_intent=intent)
 
 
-def _contradiction(copies: HeaderCopies, probe: _Probe) -> str | None:
+def _contradiction(device: Device, copies: HeaderCopies, probe: _Probe) -> str | None:
     """Say why neither copy may stand for the volume: no cut of ours leaves this behind."""
     first, second = (None if copy is None else copy.header for copy in (copies.first, copies.second))
     if copies.state is Copies.DIFFER and first is not None and second is not None:
@@ -126,7 +171,7 @@ def _contradiction(copies: HeaderCopies, probe: _Probe) -> str | None:
             return f"the header copies belong to two volumes, {first.uuid} and {second.uuid}"
         if first.seqid == second.seqid:
             return f"the header copies differ, and both say that they are number {first.seqid}"
-    if copies.state is Copies.SECOND_ONLY:
+    if copies.state is Copies.SECOND_ONLY and not device.header:
         # A repair would write copy 1 over whatever somebody put there (libcryptsetup does not repair then either).
         signature = probe.signature()
         if signature is not None and signature.type != _LUKS_SIGNATURE:

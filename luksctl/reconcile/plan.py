@@ -23,12 +23,15 @@ from luksctl.model.config import (
     VolumeEncryption,
 )
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.intent import MAX_ATTEMPTS, FormatIntent, FormatPhase
+from luksctl.model.header import REENCRYPT_REQUIREMENT
+from luksctl.model.intent import MAX_ATTEMPTS, FormatIntent, FormatPhase, ReencryptKind
 from luksctl.model.meta import MetaFacts, MetaState
 from luksctl.model.observed import (
     Ambiguous,
     Blank,
     Damaged,
+    Decrypting,
+    Encrypting,
     Erasing,
     FilesystemFound,
     Foreign,
@@ -36,6 +39,7 @@ from luksctl.model.observed import (
     Mapping,
     Missing,
     Observed,
+    ReencryptStage,
     Unfinished,
 )
 from luksctl.model.plan import Plan
@@ -64,6 +68,7 @@ from luksctl.value import frozen, replace
 
 # A plain EPHEMERAL leaves this much free behind its filesystem, so that it can be encrypted in place later.
 PLAIN_TAIL_BYTES = 32 * MIB
+_META = "META"
 _MOUNTABLE = frozenset({"xfs", "ext2", "ext3", "ext4", "btrfs"})
 _ANOTHER_HINT = (
     "put the recorded disk back; if this one replaces it for good: luksctl meta delete 0xe0 forgets what was"
@@ -78,11 +83,17 @@ class _Case:
     desired: DesiredVolume
     meta: MetaFacts
     fresh_uuid: str
+    scratch_dir: str
 
 
-def plan(desired: DesiredVolume, observed: Observed, meta: MetaFacts, *, fresh_uuid: str) -> Plan:
-    """Return the plan for one volume. `fresh_uuid` is used if a new header or plain filesystem has to be made."""
-    case = _Case(desired, meta, fresh_uuid)
+def plan(
+    desired: DesiredVolume, observed: Observed, meta: MetaFacts, *, fresh_uuid: str, scratch_dir: str = ""
+) -> Plan:
+    """Return the plan for one volume. `fresh_uuid` is used if a new header or plain filesystem has to be made.
+
+    `scratch_dir` is where a header is made in memory before it is placed.
+    """
+    case = _Case(desired, meta, fresh_uuid, scratch_dir)
     volume = desired.volume
     try:
         steps = _steps(case, observed)
@@ -123,6 +134,10 @@ def _steps(case: _Case, observed: Observed) -> tuple[Step, ...]:
             from luksctl.reconcile.plan_reset import steps_of_reset  # noqa: PLC0415
 
             return steps_of_reset(observed, case.meta)
+        case Encrypting() | Decrypting():
+            from luksctl.reconcile.plan_in_place import steps_in_place  # noqa: PLC0415  # as Erasing
+
+            return steps_in_place(case.desired, observed, case.meta, case.scratch_dir)
         case _:
             assert_never(observed)
 
@@ -209,7 +224,7 @@ def _format_plain(
 
 def _who_expects_encryption(desired: DesiredVolume, meta: MetaFacts) -> str | None:
     if desired.volume in meta.record.encrypted or (desired.volume == STATE and _tag9_expects_encryption(meta)):
-        return "META"
+        return _META
     return "what luksctl enable recorded" if desired.expect_encrypted else None
 
 
@@ -265,10 +280,7 @@ def _format_encrypted(
 def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
     desired, kind = case.desired, found.signature.type
     if desired.encryption is not None:
-        raise NotBlank(
-            f"{found.device.path} holds a plain {kind} filesystem, the config wants it encrypted; nothing was touched",
-            hint=_ERASE_HINT,
-        )
+        return _plain_to_encrypted(case, found)
     if not case.meta.readable:
         # Two bad copies are not an empty META: they may have said that this volume is encrypted.
         raise MetaError(
@@ -290,25 +302,85 @@ def _plain(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
     return ()
 
 
+def _plain_to_encrypted(case: _Case, found: FilesystemFound) -> tuple[Step, ...]:
+    """Encrypt what is there in place, where the config says so; a filesystem that stands in for a volume of ours never.
+
+    What was encrypted once and is plain now was put there by somebody else.
+    """
+    desired, kind = case.desired, found.signature.type
+    if not desired.policy.in_place:
+        raise NotBlank(
+            f"{found.device.path} holds a plain {kind} filesystem, the config wants it encrypted; nothing was touched",
+            hint=f"luksctl encrypt {desired.volume} --in-place keeps its data; luksctl reset destroys it",
+        )
+    expecting = _who_expects_encryption(desired, case.meta)
+    if expecting is not None:
+        by_name = f"; if it is the one of before: luksctl encrypt {desired.volume} --in-place"
+        raise Refused(
+            f"{found.device.path} holds a plain {kind} filesystem where {expecting} expects an encrypted volume; "
+            "nothing was touched",
+            hint="find out who put it there" + ("" if expecting == _META else by_name),
+        )
+    from luksctl.reconcile.plan_in_place import first_steps  # noqa: PLC0415  # few boots encrypt in place
+
+    return first_steps(desired, found, case.meta, case.fresh_uuid, case.scratch_dir)
+
+
 def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
     desired, volume = case.desired, case.desired.volume
     if desired.encryption is None:
-        raise NotBlank(
-            f"{found.device.path} is a LUKS2 volume, but the config asks for no encryption; it was not opened",
-            hint="add its keys to the config, or erase it by name",
-        )
+        return _encrypted_to_plain(case, found)
     if found.header.reencrypting or found.header.requirements:
-        raise Refused(f"{found.device.path} is being re-encrypted or has requirements this version does not know")
+        _expect_ours_to_reencrypt(found)
     if found.mapping is not None and found.mapping.signature is None:
         raise Refused(f"/dev/mapper/{desired.mapped_name} is open but holds no filesystem; nothing was made there")
     steps: list[Step] = []
+    if found.reencrypt_stage is ReencryptStage.RUNNING and found.mapping is None:
+        from luksctl.reconcile.plan_reencrypt import steps_before_opening  # noqa: PLC0415  # few boots have one
+
+        steps += steps_before_opening(found)
     if found.mapping is None:
         steps.append(OpenVolume(volume, found.device, desired.mapped_name, desired.encryption, desired.fallback))
-    if not found.copies_equal:
+    # While it is re-encrypted, the library writes one copy after the other, and mends them when it opens.
+    if not found.copies_equal and found.reencrypt_stage is not ReencryptStage.RUNNING:
         steps += _repair(case, found)
     if found.format_intent is not None:
         steps.append(ConcludeFormat(volume, found.device.identity, encrypted=True))
     return tuple(steps)
+
+
+def _encrypted_to_plain(case: _Case, found: Luks2) -> tuple[Step, ...]:
+    desired = case.desired
+    if found.reencryption is not None and found.reencryption.kind is ReencryptKind.DECRYPT:
+        from luksctl.reconcile.plan_in_place import steps_while_decrypting  # noqa: PLC0415  # as steps_to_decrypt
+
+        return steps_while_decrypting(desired, found)
+    if not desired.policy.in_place:
+        raise NotBlank(
+            f"{found.device.path} is a LUKS2 volume, but the config asks for no encryption; it was not opened",
+            hint=f"add its keys to the config; or luksctl decrypt {desired.volume} keeps its data, luksctl reset not",
+        )
+    from luksctl.reconcile.plan_in_place import steps_to_decrypt  # noqa: PLC0415  # few boots decrypt in place
+
+    return steps_to_decrypt(desired, found, case.meta)
+
+
+def _expect_ours_to_reencrypt(found: Luks2) -> None:
+    """Raise Refused unless META announces the re-encryption that is under way.
+
+    Metadata of one can be forged, and opening would go on from there.
+    """
+    known = all(requirement == REENCRYPT_REQUIREMENT for requirement in found.header.requirements)
+    if found.reencryption is not None and known and found.header.requirements:
+        return
+    if found.header.reencrypting and known:
+        raise Refused(
+            f"{found.device.path} is being re-encrypted, and META does not say that luksctl began that; it was not "
+            "opened",
+            hint=f"if you know who began it: cryptsetup reencrypt --resume-only {found.device.path}",
+        )
+    unknown = ", ".join(found.header.requirements) or "a re-encryption without its mark"
+    raise Refused(f"the header of {found.device.path} has requirements this version does not know ({unknown})")
 
 
 def _repair(case: _Case, found: Luks2) -> tuple[Step, ...]:

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 
 from luksctl.errors import AttemptsExhausted, MetaError, NeedsReboot
 from luksctl.hints import Final
+from luksctl.model.announced_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.config import STATE
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import SECONDARY_OFFSETS, Copies, HeaderCopies, LuksHeader
 from luksctl.model.intent import MAX_ATTEMPTS, EraseMethod, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState

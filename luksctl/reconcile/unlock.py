@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from luksctl.errors import DeviceError, KeyRejected, ProviderUnavailable, TokenInvalid
+from luksctl.hints import TypeVar
 from luksctl.model.config import ConfiguredKey, KeyKind, VolumeEncryption
 from luksctl.model.header import LuksHeader
 from luksctl.model.ports import Ports
@@ -13,6 +14,8 @@ from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.keys import Failures, cheapest_first, try_key
 from luksctl.secret import Secret
 from luksctl.value import frozen
+
+Result = TypeVar("Result")
 
 
 @frozen
@@ -31,10 +34,28 @@ def first_that_opens(
     Later lists are what the volume had before: they serve only where a change is unfinished, since otherwise a key of
     the first one opens. Writes nothing.
     """
+
+    def volume_key(slot: int, candidate: Secret) -> Opened:
+        return Opened(slot, ports.headers.volume_key(device, slot, candidate))
+
+    return first_that_works(ports, keyring, header, lists, volume_key)
+
+
+def first_that_works(
+    ports: Ports,
+    keyring: Keyring,
+    header: LuksHeader,
+    lists: tuple[VolumeEncryption, ...],
+    use: Callable[[int, Secret], Result],
+) -> Result:
+    """Return what `use` makes of the first key that it does not reject, tried as above; the slot is where it belongs.
+
+    By itself for what is being re-encrypted: there no slot alone gives what opens the volume.
+    """
     failures = Failures(keyring.volume)
     for key, slot in _attempts(header, lists):
         try:
-            return Opened(slot, _volume_key(ports, keyring, device, header, key, slot))
+            return _used(ports, keyring, header, (key, slot), use)
         except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
             failures.add(key, error)
     raise failures.combined("opens the volume")
@@ -66,16 +87,21 @@ def _places(header: LuksHeader, keys: list[ConfiguredKey]) -> Iterator[tuple[Con
         yield from ((key, spare) for spare in spares if header.keyslot(spare) is not None)
 
 
-def _volume_key(
-    ports: Ports, keyring: Keyring, device: Device, header: LuksHeader, key: ConfiguredKey, slot: int
-) -> Secret:
+def _used(
+    ports: Ports,
+    keyring: Keyring,
+    header: LuksHeader,
+    place: tuple[ConfiguredKey, int],
+    use: Callable[[int, Secret], Result],
+) -> Result:
+    key, slot = place
     if header.keyslot(slot) is None:
         raise KeyRejected("the header has no such keyslot")
     token = header.token(slot)
 
-    def use(candidate: Secret) -> Secret:
-        volume_key = ports.headers.volume_key(device, slot, candidate)
+    def attempt(candidate: Secret) -> Result:
+        found = use(slot, candidate)
         keyring.prove(slot, key, candidate)
-        return volume_key
+        return found
 
-    return try_key(keyring.volume, key, None if token is None else token.json, ports.provider(key), use)
+    return try_key(keyring.volume, key, None if token is None else token.json, ports.provider(key), attempt)

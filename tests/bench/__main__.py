@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import keyslots, kms, kms_client, patches, resets, starts, tpm, volumes
+from tests.bench import keyslots, kms, kms_client, patches, reencryption, resets, starts, tpm, volumes
 from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
@@ -30,6 +30,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "kms-fresh": kms.fresh,
     "kms-kept": kms.kept,
     "kms-workers": kms.scaling,
+    "reencrypt": reencryption.offline,
     "reset": resets.reset,
     "tpm-import": tpm.importing,
     "tpm-steps": tpm.steps,

@@ -14,7 +14,16 @@ from luksctl.node.rotate import rotate_slot
 from luksctl.node.sources import store_config
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
-from tests.faults import kms_accesses, modes, recoveries, resets, restores, tpm_sealings
+from tests.faults import (
+    in_place,
+    kms_accesses,
+    modes,
+    recoveries,
+    reencryptions,
+    resets,
+    restores,
+    tpm_sealings,
+)
 from tests.faults.running import Running, config, encryption, prepare
 from tests.faults.sealings import ONE, TYPED, following_to, formatted, next_boot_to, rotated
 from tests.reconcile.images import Node, cheap_wish
@@ -41,6 +50,8 @@ class Operation:
     prepare: Callable[[Path], None]
     perform: Callable[[Path], None]
     next_boot: Callable[[Path], None]
+    # Checksums tell whole sectors apart, which of an image file have 4096 bytes.
+    tears_sectors: bool = True
 
 
 def _formatted(keys: VolumeEncryption) -> Callable[[Path], None]:
@@ -141,6 +152,11 @@ OPERATIONS: Final = {
     "header restore": Operation(restores.changed, restores.restore, restores.next_boot),
     "reset": Operation(resets.formatted, resets.state, resets.next_boot),
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
+    "encryption in place, until the header is placed": Operation(in_place.plain, in_place.begin, in_place.next_boot),
+    "encryption in place, its hot zones": Operation(in_place.placed, in_place.encrypt, in_place.next_boot),
+    "decryption in place, its hot zones": Operation(
+        in_place.begun_back, in_place.decrypt, in_place.next_boot_back, tears_sectors=False
+    ),
     "header restore, both copies lost": Operation(restores.lost, restores.restore, restores.next_boot_of_lost),
     "apply-config, staged": Operation(modes.with_old, modes.staged, modes.next_boot),
     "a boot that follows a staged config": Operation(modes.with_staged, modes.by_a_boot, modes.next_boot_by_new),
@@ -149,6 +165,8 @@ OPERATIONS: Final = {
     "a trial confirmed": Operation(modes.with_trial, modes.confirmed, modes.next_boot),
     "apply-config, at once": Operation(modes.with_old, modes.at_once, modes.next_boot),
     "apply-config, over a staged one": Operation(modes.with_staged, modes.over_staged, modes.next_boot_of_two),
+    "re-encryption": Operation(reencryptions.formatted, reencryptions.renew, reencryptions.next_boot),
+    "re-encryption, begun": Operation(reencryptions.started, reencryptions.go_on, reencryptions.next_boot),
     "change in place": _change("change in place"),
     "one-step replacement": _change("replace the only key"),
     "one-step replacement by another slot": _change("replace the only key by another slot"),

@@ -7,16 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from tests.faults.in_place import DETACHED
 from tests.faults.operations import OPERATIONS
 from tests.faults.recording import Event, Kind, record
 from tests.faults.replay import Cut, Files, boundaries, cuts, image
 from tests.faults.running import MOUNTED
 from tests.faults.tree import lay_out, read_tree
 
-MEDIA: Final = ("state.img", "meta.img")
+MEDIA: Final = ("state.img", "meta.img", DETACHED)
 # What stands for the filesystem above the mapping: made by a step of its own, and synced when that is done.
 INSIDE: Final = "inside"
 _CHUNK_BYTES: Final = 1 << 16
+_SECTOR_BYTES: Final = 4096
 # A record of something else on the medium's way: a boundary without bytes.
 _ELSEWHERE: Final = Event(Kind.MKDIR, MOUNTED)
 
@@ -37,7 +39,13 @@ class Trial:
         files = Files(initial, [_below(self.events[number]) for number in numbers], numbers)
         media = [_ELSEWHERE if _in_files(event) else event for event in self.events]
         self.boundaries = len(boundaries(media, seed))
-        self.cuts = cuts(media, seed, files if (directory / MOUNTED).exists() else None)
+        found = cuts(media, seed, files if (directory / MOUNTED).exists() else None)
+        whole = not OPERATIONS[name].tears_sectors
+        self.cuts = [cut for cut in found if not (whole and self._tears_a_sector(cut))]
+
+    def _tears_a_sector(self, cut: Cut) -> bool:
+        ends = ((self.events[piece.number], place) for piece in cut.pieces for place in (piece.begin, piece.end))
+        return any(place % _SECTOR_BYTES and place != len(event.data) for event, place in ends)
 
     def boot_after(self, cut: Cut) -> None:
         """Put the media as `cut` leaves them, and boot; raises unless that ends as it must."""

@@ -10,8 +10,23 @@ from hypothesis import strategies as st
 
 from luksctl.errors import MetaError
 from luksctl.meta.record import LAST_ERROR_CHARACTERS, StoredRecord, decode, encode
-from luksctl.model.intent import EraseMethod, FormatIntent, FormatPhase, ResetIntent
+from luksctl.model.intent import (
+    DecryptIntent,
+    EraseMethod,
+    FormatIntent,
+    FormatPhase,
+    InPlaceIntent,
+    InPlacePhase,
+    Intent,
+    MovedSlot,
+    ReencryptIntent,
+    ReencryptKind,
+    ResetIntent,
+    Resilience,
+    SlotRole,
+)
 from luksctl.model.meta import MachineCheck, NodeRecord
+from luksctl.model.probe import Range
 
 words = st.text(max_size=12)
 hexes = st.binary(min_size=1, max_size=16).map(bytes.hex)
@@ -19,9 +34,20 @@ intents = st.builds(FormatIntent, words, words, words, st.integers(1, 9), st.sam
 resets = st.builds(
     ResetIntent, words, words, st.sampled_from(EraseMethod), *(st.integers(0, 1 << 50) for _ in range(3)), words, words
 )
+numbers = st.integers(0, 31)
+reencryptions = st.builds(
+    ReencryptIntent,
+    *(words, words, words, words),
+    st.lists(st.builds(MovedSlot, numbers, numbers, st.sampled_from(SlotRole)), max_size=3).map(tuple),
+    numbers,
+    st.sampled_from((512, 4096)),
+    st.sampled_from(Resilience),
+    *(st.integers(0, 1 << 40) for _ in range(3)),
+    words,
+)
 records = st.builds(
     NodeRecord,
-    st.lists(intents | resets, max_size=3).map(tuple),
+    st.lists(intents | resets | reencryptions, max_size=3).map(tuple),
     st.dictionaries(words, words, max_size=3).map(lambda found: tuple(found.items())),
     st.lists(words, max_size=3).map(tuple),
     st.none() | st.builds(MachineCheck, hexes, hexes),
@@ -46,6 +72,22 @@ RESET = {
     "headBytes": 0,
     "positionBytes": 0,
     "was": "u",
+    "lastError": "",
+}
+
+REENCRYPTION = {
+    "kind": "reencrypt",
+    "volume": "STATE",
+    "partition": "p",
+    "headerUUID": "u",
+    "cipher": "aes-xts-plain64",
+    "moved": [[31, 0, "config"]],
+    "token": 30,
+    "sectorSize": 512,
+    "resilience": "checksum",
+    "hotzoneBytes": 0,
+    "maxRate": 0,
+    "attempt": 0,
     "lastError": "",
 }
 
@@ -93,6 +135,39 @@ def test_a_reset_is_of_version_2() -> None:
     assert encode(record.with_erased("STATE"), {}).startswith(b'{"version":1,')
 
 
+def test_a_reencryption_is_of_version_3() -> None:
+    """A luksctl that knows none takes META for unreadable while there is one, and never opens by half of the story."""
+    moved = (MovedSlot(31, 0), MovedSlot(30, 9, SlotRole.RECOVERY), MovedSlot(29, 12, SlotRole.UNMANAGED))
+    record = NodeRecord((ReencryptIntent("STATE", "p", "u", "c", moved, 28, 4096, Resilience.JOURNAL, 5, 6, 1, "why"),))
+    text = encode(record, {})
+    assert text == (
+        b'{"version":3,"intents":[{"kind":"reencrypt","volume":"STATE","partition":"p","headerUUID":"u","cipher":"c",'
+        b'"moved":[[31,0,"config"],[30,9,"recovery"],[29,12,"unmanaged"]],"token":28,"sectorSize":4096,'
+        b'"resilience":"journal","hotzoneBytes":5,"maxRate":6,"attempt":1,"lastError":"why"}],"partitions":{},'
+        b'"encrypted":[],"machineCheck":null}'
+    )
+    assert decode(text).record == record
+    assert encode(record.without_intent("STATE"), {}).startswith(b'{"version":1,')
+
+
+@pytest.mark.parametrize(
+    "intent",
+    [
+        InPlaceIntent("EPHEMERAL", "p", "u", 2, InPlacePhase.PREPARING, None, "", "why"),
+        InPlaceIntent("EPHEMERAL", "p", "u", 1, InPlacePhase.SHRINKING, Range(5, 6), ""),
+        InPlaceIntent("EPHEMERAL", "p", "u", 1, InPlacePhase.PLACING, Range(5, 6), "00" * 32),
+        DecryptIntent("EPHEMERAL", "p", "u", "/a file", 3, "why"),
+        ReencryptIntent("EPHEMERAL", "p", "u", "c", kind=ReencryptKind.ENCRYPT),
+        ReencryptIntent("EPHEMERAL", "p", "u", "", kind=ReencryptKind.DECRYPT, header="/a file"),
+    ],
+)
+def test_work_in_place_is_read_back(intent: Intent) -> None:
+    """What a boot goes on from is all there, in a record that an older luksctl takes for unreadable."""
+    text = encode(NodeRecord((intent,)), {})
+    assert text.startswith(b'{"version":3,')
+    assert decode(text).record.intents == (intent,)
+
+
 def test_a_long_cause_is_cut() -> None:
     """META is small, and an error's text is not ours to bound."""
     intent = FormatIntent("STATE", "p", "u", last_error="x" * 100_000)
@@ -103,7 +178,7 @@ def test_a_long_cause_is_cut() -> None:
 @pytest.mark.parametrize(
     ("value", "why"),
     [
-        (document(version=3, intents="of another shape"), "version 3, and this luksctl knows 2"),
+        (document(version=4, intents="of another shape"), "version 4, and this luksctl knows 3"),
         (document(version=0), "no version"),
         (document(version="1"), "no version"),
         (document(version=True), "no version"),
@@ -117,6 +192,11 @@ def test_a_long_cause_is_cut() -> None:
         (document(intents=[{**RESET, "method": "burn"}]), "a method"),
         (document(intents=[{**RESET, "positionBytes": -1}]), "positionBytes"),
         (document(intents=[{**RESET, "headBytes": "1"}]), "headBytes"),
+        (document(intents=[{**REENCRYPTION, "resilience": "none"}]), "a resilience"),
+        (document(intents=[{**REENCRYPTION, "moved": None}]), "not a list"),
+        (document(intents=[{**REENCRYPTION, "moved": [[31, 0]]}]), "a list of three"),
+        (document(intents=[{**REENCRYPTION, "moved": [[31, 0, "else"]]}]), "a role"),
+        (document(intents=[{**REENCRYPTION, "moved": [[-1, 0, "config"]]}]), "moved slot"),
         (document(intents=[{**INTENT, "phase": "later"}]), "in a phase"),
         (document(intents=[{**INTENT, "attempt": -1}]), "attempt"),
         (document(intents=[{**INTENT, "attempt": True}]), "attempt"),

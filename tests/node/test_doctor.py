@@ -189,7 +189,7 @@ def _another_machine(bench: Bench) -> None:
 
 
 def _not_proven_for_long(bench: Bench) -> None:
-    check(bench.at.node, (STATE,), lambda: NOW - 9 * DAY_S)
+    check(bench.at.node, (STATE,), lambda: NOW - 19 * DAY_S)
     document_ = json.loads((bench.at.state / FILE_NAME).read_bytes())
     document_["slots"][0]["provenAt"] = "2027-01-15T07:00:00Z"
     (bench.at.state / FILE_NAME).write_text(json.dumps(document_), encoding="utf-8")
@@ -233,7 +233,7 @@ ONE_AT_A_TIME: list[tuple[Callable[[Bench], None], Weight, str, str]] = [
     (_too_large, RISK, "slot 1 (static) takes 2 GiB of memory", "another slot in the config"),
     (_down, RISK, "slot 1 (static): dial kms.example:4050", "is the KMS up?"),
     (_another_machine, RISK, "slot 1 (static): the volume was formatted on another machine", "another key"),
-    (_not_proven_for_long, RISK, "slot 1 (static) was last proven 9 days ago", "luksctl check STATE"),
+    (_not_proven_for_long, RISK, "slot 1 (static) was last proven 19 days ago", "luksctl check STATE"),
     (_failed_last_time, RISK, "slot 0 (static) did not open at the last check", "luksctl check STATE"),
     (_never_proven, NOTE, "slot 1 (static) was never proven", "luksctl check STATE"),
 ]

@@ -202,7 +202,7 @@ def test_services_leave_no_core_behind(tmp_path: Path) -> None:
     """The text of a config, passphrases included, lies in memory that a core dump would hold."""
     enable(_checked(tmp_path), RecordingHost(), encrypted=None)
     services = sorted((tmp_path / "etc/systemd/system").glob("*.service"))
-    assert len(services) == 6
+    assert len(services) == 7
     assert all("LimitCORE=0\n" in path.read_text(encoding="utf-8") for path in services)
 
 

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from luksctl.errors import AttemptsExhausted, NeedsReboot
+from luksctl.model.announced_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.config import STATE
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset, Discard, EraseEnds, EraseHeader, Overwrite
 from luksctl.model.header import Copies, HeaderCopies, LuksHeader
 from luksctl.model.intent import MAX_ATTEMPTS, EraseMethod
 from luksctl.model.meta import MetaState

@@ -19,9 +19,11 @@ from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.headers import LuksHeaders
 from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS
 from luksctl.cryptsetup.ondisk import read_copies
+from luksctl.cryptsetup.reencryption import ReencryptParameters, ReencryptStatus
 from luksctl.devices import medium
 from luksctl.devices.disks import SystemDisks
 from luksctl.devices.find import Finder
+from luksctl.devices.in_place import SystemInPlaceDisks
 from luksctl.devices.tree import BlockTree, Roots
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import (
@@ -32,6 +34,7 @@ from luksctl.model.config import (
     ByImage,
     EncryptionPolicy,
     Filesystem,
+    KdfCost,
     KeyKind,
     Settings,
     VolumeEncryption,
@@ -76,6 +79,7 @@ class Node:
 
     def __init__(self, directory: Path) -> None:
         self.state, self.meta, self.inside = directory / "state.img", directory / "meta.img", directory / "inside"
+        self.inside_later = directory / "inside.later"
         for path, size_bytes in ((self.state, IMAGE_BYTES), (self.meta, META_SIZE_BYTES)):
             if not path.exists():
                 with path.open("xb") as target:
@@ -108,7 +112,14 @@ class Node:
         )
         providers = Registry({KeyKind.STATIC: StaticProvider(), KeyKind.NODE_ID: NodeIdProvider(lambda: NODE_UUID)})
         store = AdvStore(str(self.meta), f"{self.meta}.lock")
-        return Ports(_Disks(system, self), _Headers(self), store, providers)
+        return Ports(
+            _Disks(system, self),
+            _Headers(self),
+            store,
+            providers,
+            in_place=lambda: SystemInPlaceDisks(self._run_dir),
+            scratch_dir=self._run_dir,
+        )
 
     def count_kdf(self, slot: int) -> None:
         """Note that a key derivation begins."""
@@ -139,7 +150,12 @@ class Node:
 
     def filesystem(self) -> Signature | None:
         """Return what the open mapping shows."""
-        if not self.inside.exists() or self.inside.read_text(encoding="ascii") != self.boot.opened_with:
+        if not self.inside.exists():
+            return None
+        made_under = {self.inside.read_text(encoding="ascii")}
+        if self.inside_later.exists():
+            made_under |= set(self.inside_later.read_text(encoding="ascii").split())
+        if self.boot.opened_with not in made_under:
             return None
         return Signature("ext4", STATE, usage="filesystem")
 
@@ -159,6 +175,27 @@ class _Headers(LuksHeaders):
         with volume_key.view() as view:
             opened_with = hashlib.sha256(view).hexdigest()
         self._node.boot = Boot(Mapping(mapped_name, f"/dev/mapper/{mapped_name}", device.path), opened_with)
+
+    def activate_reencrypting(self, device: Device, mapped_name: str, key: Secret, how: Activation) -> None:  # noqa: ARG002  # no dm
+        """Mend a torn hot zone, as the library does before it opens, check both volume keys, remember the mapping."""
+        if self._node.boot.mapping is not None:
+            raise AssertionError("it is open already")
+        self.put_back_unbegun(device)
+        with LuksDevice.open(device.path) as luks:
+            if luks.reencryption.state().status is ReencryptStatus.CRASH:
+                luks.reencryption.recover(ReencryptParameters(""), key)
+            if luks.reencryption.state().status is not ReencryptStatus.NONE:  # the last hot zone ends all of it
+                luks.reencryption.resume(ReencryptParameters(""), key)
+        opened_with = self._node.inside.read_text(encoding="ascii")
+        self._node.boot = Boot(Mapping(mapped_name, f"/dev/mapper/{mapped_name}", device.path), opened_with)
+
+    def add_new_keyslot(
+        self, device: Device, slot: int, key: Secret, volume_key: Secret, kdf: KdfCost, *, first: bool
+    ) -> None:
+        """Note the volume key under which the same content may be found from now on."""
+        with volume_key.view() as view, self._node.inside_later.open("a", encoding="ascii") as file:
+            file.write(hashlib.sha256(view).hexdigest() + "\n")
+        super().add_new_keyslot(device, slot, key, volume_key, kdf, first=first)
 
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         """Count one key derivation."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from luksctl.errors import NeedsReboot
+from luksctl.model.announced_step import AnnounceReset, ConcludeReset
 from luksctl.model.config import STATE
-from luksctl.model.erase_step import AnnounceReset, ConcludeReset
 from luksctl.model.intent import EraseMethod, ResetIntent
 from luksctl.model.observed import Blank, Erasing
 from luksctl.model.simulate import simulate

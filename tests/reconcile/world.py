@@ -23,7 +23,7 @@ from luksctl.model.config import (
 )
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import HeaderCopies, Keyslot, LuksHeader, Segment, Token
-from luksctl.model.intent import Intent, ResetIntent
+from luksctl.model.intent import FormatIntent, Intent
 from luksctl.model.meta import KeptAccess, MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
 from luksctl.model.ports import Activation, HeaderFormat, Ports
@@ -35,6 +35,7 @@ from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import replace
 from tests.reconcile.medium import Medium, MetaContent, MetaMedium, Power
+from tests.reconcile.not_reencrypted import NothingReencrypted
 from tests.reconcile.providers import FakeProviders
 
 PARTUUID = "11111111-1111-4111-8111-111111111111"
@@ -218,7 +219,7 @@ class _Held:
 
 
 @dataclass
-class _Headers:
+class _Headers(NothingReencrypted):
     world: World
 
     def format(self, device: Device, how: HeaderFormat, volume_key: Secret) -> None:
@@ -278,6 +279,17 @@ class _Headers:
 
     def restore_header(self, device: Device, content: bytes, seen: HeaderCopies) -> None:
         raise AssertionError(f"no step restores a header: {device.path}, {len(content)} bytes, {seen.state}")
+
+    def begin_encryption(self, device: Device, scratch: Device, cipher: str, key: Secret, slot: int) -> Range:
+        key.close()
+        raise AssertionError(f"nothing is encrypted in place here: {device.path}, {scratch.path}, {cipher}, {slot}")
+
+    def place_header(self, device: Device, scratch: Device, uuid: str) -> None:
+        raise AssertionError(f"nothing is encrypted in place here: {device.path}, {scratch.path}, {uuid}")
+
+    def begin_decryption(self, device: Device, key: Secret, slot: int) -> None:
+        key.close()
+        raise AssertionError(f"nothing is decrypted in place here: {device.path}, {slot}")
 
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         self.world.call(f"test_key {slot}")
@@ -372,7 +384,8 @@ class _Meta:
 
 
 def _phase(intent: Intent) -> str:
-    return "reset" if isinstance(intent, ResetIntent) else intent.phase
+    return intent.phase if isinstance(intent, FormatIntent) else "reset"
+    return intent.phase if isinstance(intent, FormatIntent) else type(intent).__name__
 
 
 def _token(number: int, text: str) -> Token:

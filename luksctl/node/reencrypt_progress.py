@@ -1,0 +1,62 @@
+"""How far a re-encryption is: the header says how much is done, the run that works on it says how fast it goes."""
+
+from __future__ import annotations
+
+from luksctl.model.observed import Luks2, ReencryptStage
+from luksctl.node.node import Node
+from luksctl.node.reencrypt_pace import read_rate
+from luksctl.reconcile.plan_reencrypt import bytes_done
+from luksctl.units import format_size
+from luksctl.value import frozen
+
+
+@frozen
+class ReencryptProgress:
+    """Where one volume stands. Rate and remaining time are None where no run has told them; `running`: one is at it."""
+
+    stage: ReencryptStage
+    done_bytes: int
+    total_bytes: int
+    bytes_per_s: float | None = None
+    remaining_s: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Tell whether a run works on it now, as far as it told."""
+        return self.bytes_per_s is not None
+
+    def text(self) -> str:
+        """Return it in words."""
+        if self.stage is ReencryptStage.PREPARING:
+            return "its re-encryption was prepared, and did not start"
+        if self.stage is ReencryptStage.SETTLING:
+            return "it is re-encrypted; its keys go back to their slots"
+        share = 100 * self.done_bytes // max(self.total_bytes, 1)
+        known = f"re-encrypted: {share} % of {format_size(self.total_bytes)}"
+        if self.bytes_per_s is None:
+            return f"{known}; nothing works on it now"
+        left = "" if self.remaining_s is None else f", {duration(self.remaining_s)} left"
+        return f"{known}, {format_size(int(self.bytes_per_s))}/s{left}"
+
+
+def progress_of(node: Node, volume: str, found: Luks2) -> ReencryptProgress | None:
+    """Return how far the announced re-encryption of `volume` is, None where none is announced."""
+    stage = found.reencrypt_stage
+    if stage is None:
+        return None
+    done_bytes, total_bytes = bytes_done(found)
+    rate = read_rate(node, volume)
+    if rate is None:
+        return ReencryptProgress(stage, done_bytes, total_bytes)
+    remaining_s = (total_bytes - done_bytes) / rate.bytes_per_s if rate.bytes_per_s > 0 else None
+    return ReencryptProgress(stage, done_bytes, total_bytes, rate.bytes_per_s, remaining_s)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: the two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
