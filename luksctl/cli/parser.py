@@ -95,10 +95,15 @@ class Parser(argparse.ArgumentParser):
         self.set_defaults(**{name: default})
         self.flags.add(f"--{option}")
 
-    def add_list(self, option: str, *, metavar: str, text: str, default: tuple[str, ...] | None = None) -> None:
-        """Add an option that takes commas and repetition; its value is a tuple, `default` where it is not given."""
+    def add_list(self, option: str, *, metavar: str, text: str, **settings: Any) -> str:
+        """Add an option that takes commas and repetition, and return its name; a tuple, None where it is not given."""
         dest = option.replace("-", "_")
-        self.add_argument(f"--{option}", dest=dest, action=_Extend, default=default, metavar=metavar, help=text)
+        self.add_argument(f"--{option}", dest=dest, action=_Extend, metavar=metavar, help=text, **settings)
+        return dest
+
+    def add_descriptors(self, option: str, *, text: str) -> None:
+        """Add a list of SLOT:N; what open file N holds is secret, and another node is sent it."""
+        self._takes[self.add_list(option, metavar="SLOT:N", text=text, default=())] = Takes.DESCRIPTOR
 
     def add_sent(self, takes: Takes, *names: str, **settings: Any) -> None:
         """Add an option or operand whose value another node is sent, and not merely told."""

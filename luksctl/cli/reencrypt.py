@@ -11,7 +11,7 @@ from types import FrameType
 
 from luksctl.cli.context import Context
 from luksctl.cli.handing_out import add_recipient, handing_out
-from luksctl.cli.parser import Parser
+from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.recovery_prompt import ask_recovery_key
 from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of
@@ -40,16 +40,16 @@ def configure(parser: Parser) -> None:
     parser.add_argument("--max-rate", metavar="SIZE", help="no faster than this each second, such as 20MiB")
     given_up = "give these keyslots up: their keys open nothing afterwards"
     parser.add_list("drop-slot", metavar="N", text=given_up, default=())
-    parser.add_list(
+    parser.add_descriptors(
         "key-fd",
-        metavar="SLOT:N",
         text="read the recovery key or passphrase of this keyslot from descriptor N; without it, it is asked for",
-        default=(),
     )
     add_recipient(parser)
     parser.add_flag("resume", text="go on in this process with what was begun")
     parser.add_flag("recovery", text="with --resume: ask for a recovery key, where no configured key can be recovered")
-    parser.add_argument("--recovery-fd", metavar="N", type=int, help="with --resume: read it from this descriptor")
+    parser.add_sent(
+        Takes.DESCRIPTOR, "--recovery-fd", metavar="N", type=int, help="with --resume: read it from this descriptor"
+    )
     parser.add_flag("foreground", text="do all of it in this process, not in the service")
     parser.add_flag("wait", text="show how far it is until it has ended (default)", default=True)
     parser.add_flag("yes", text="do not ask")

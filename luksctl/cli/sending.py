@@ -105,10 +105,19 @@ class Errand:
                 self._text = read_bytes("-")[0] if value == "-" else text
                 return "-"
             case Takes.DESCRIPTOR:
-                self._descriptor = int(str(value))
-                return str(_INPUT)
+                return self._read_there(str(value))
             case None:
                 return str(value)
+
+    def _read_there(self, text: str) -> str:
+        """Return N, or SLOT:N, as the descriptor at which the other node finds the secret."""
+        slot, colon, number = text.rpartition(":")
+        if not number.isdecimal():
+            raise UsageError(f"{text} names no open file", hint="a number, or SLOT:N for the key of a keyslot")
+        if self._descriptor is not None or "," in slot:
+            raise UsageError("one secret goes with a command to another node, not several", hint="run it on the node")
+        self._descriptor = int(number)
+        return f"{slot}{colon}{_INPUT}"
 
     def _attach(self, content: bytes, name: str) -> str:
         self.parts.append(Attached(name, content))

@@ -152,6 +152,21 @@ def test_a_key_from_a_descriptor_here_arrives_there(nodes: Nodes) -> None:
     assert answer.json["nodes"][0]["answer"]["error"] == "RecoveryKeyMistyped"
 
 
+def test_the_key_of_a_keyslot_arrives_there(nodes: Nodes) -> None:
+    """SLOT:N is SLOT:0 over there; a second one cannot go with it, and what is no descriptor is named."""
+    there = nodes.add("one")
+    read_end, write_end = os.pipe()
+    os.write(write_end, f"{MARKER}\n".encode())
+    os.close(write_end)
+    nodes.run("one", "reencrypt", "STATE", "--key-fd", f"3:{read_end}", "--yes")
+    os.close(read_end)
+    assert "--key-fd=3:0" in (there.directory / "argv").read_text(encoding="utf-8")
+    two = nodes.run("one", "reencrypt", "STATE", "--key-fd", "3:7,4:8")
+    assert (two.code, "not several" in two.err) == (64, True)
+    none = nodes.run("one", "reencrypt", "STATE", "--key-fd", "3:key")
+    assert (none.code, "names no open file" in none.err) == (64, True)
+
+
 def test_a_large_file_arrives_whole(nodes: Nodes) -> None:
     """Sixteen megabytes that are no backup are refused as such, and the connection does not hang."""
     nodes.add("one")
