@@ -26,7 +26,7 @@ from luksctl.providers.recovery_key import make_recovery_key
 from luksctl.reconcile.converge import look
 from luksctl.reconcile.plan_reencrypt import HeldSlot
 from luksctl.reconcile.recovery import keys_to_try
-from luksctl.reconcile.reencryption import ReencryptSession, reencrypt_session
+from luksctl.reconcile.reencryption import ReencryptSession, expect_encrypted, reencrypt_session
 from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import frozen, replace
@@ -208,9 +208,4 @@ def _wish(node: Node, volume: str) -> DesiredVolume:
 
 
 def _look(node: Node, volume: str, wanted: DesiredVolume) -> Luks2:
-    found = look(wanted, node.settings.volume(volume), node.ports)
-    if found.plan.refusal is not None:
-        raise found.plan.refusal
-    if not isinstance(found.observed, Luks2):
-        raise Refused("it is not an encrypted volume", volume=volume, hint="luksctl status")
-    return found.observed
+    return expect_encrypted(look(wanted, node.settings.volume(volume), node.ports), volume)
