@@ -19,6 +19,7 @@ from luksctl.node.node import Node
 from luksctl.node.recovery import Place, Show
 from luksctl.node.reencrypt_pace import Pace
 from luksctl.node.reencrypt_progress import ReencryptProgress, progress_of
+from luksctl.node.report import note_in_sync
 from luksctl.node.sync import ruling_config, wish
 from luksctl.node.trial import expect_no_trial
 from luksctl.node.units import reencrypt_unit
@@ -189,6 +190,8 @@ def go_on(node: Node, volume: str, recovery: Secret | None = None) -> bool:
         with reencrypt_session(wanted, node.settings.volume(volume), node.ports, pace) as running:
             for done in running.go_on():
                 node.announce(done)
+            if running.in_sync is not None:
+                note_in_sync(node, volume, in_sync=running.in_sync)
     finally:
         pace.close()
     if found.reencrypt_stage is not ReencryptStage.PREPARING:

@@ -100,6 +100,8 @@ class ReencryptSession:
         self._keyring = keyring
         self._progress = progress
         self._carried: dict[int, Secret] = {}
+        # Whether the keyslots are those of the config; None until the sync at the end has found out.
+        self.in_sync: bool | None = None
 
     # ---- begin ------------------------------------------------------------------------------------------------------
 
@@ -261,7 +263,9 @@ class ReencryptSession:
             running = Session(self._desired, self._settings, self._ports, keyring, settling=True)
             try:
                 yield from running.sync()
+                self.in_sync = True
             except (Degraded, NeedsReboot):
+                self.in_sync = False
                 # Keys that were given up, and cannot be made now, are no part of this.
                 found = self._luks2()
                 if found.reencryption is not None and not settled(found.header, found.reencryption):

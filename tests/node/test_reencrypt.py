@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from luksctl.cryptsetup.device import Device
-from luksctl.errors import DeviceError, Locked, Refused
+from luksctl.errors import DeviceError, Locked, ProviderUnavailable, Refused
 from luksctl.model import probe
-from luksctl.model.config import EPHEMERAL, STATE
+from luksctl.model.config import EPHEMERAL, STATE, ConfiguredKey
 from luksctl.model.observed import ReencryptStage
+from luksctl.model.ports import MadeKey
 from luksctl.node.header_backup import keep_before_removal, kept_backups
 from luksctl.node.node import Node
 from luksctl.node.recovery import add_recovery_key
@@ -20,9 +21,11 @@ from luksctl.node.reencrypt import Options, announced, begin, go_on, how_far, st
 from luksctl.node.reencrypt_pace import Pace, rate_path, read_rate
 from luksctl.node.reencrypt_progress import ReencryptProgress, duration
 from luksctl.node.reencrypt_unit import go_on_later
+from luksctl.node.report import Report, VolumeState, read_report, write_report
 from luksctl.node.status import node_status
 from luksctl.node.sync import adopt
 from luksctl.node.volume_status import VolumeStatus
+from luksctl.providers.static import StaticProvider
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
 from luksctl.value import replace
@@ -71,6 +74,22 @@ class Starting(MadeUpSystem):
         if self.problem:
             raise DeviceError(self.problem)
         self.asked.append(f"start {unit}")
+
+
+class NotHere:
+    """A provider that makes and recovers nothing."""
+
+    def make(self, volume: str, key: ConfiguredKey) -> MadeKey:
+        """Fail."""
+        raise ProviderUnavailable("it is not here", volume=volume, slot=key.slot)
+
+    def recover(self, volume: str, key: ConfiguredKey, token: str | None) -> Iterator[Secret]:  # noqa: ARG002
+        """Fail."""
+        raise ProviderUnavailable("it is not here", volume=volume, slot=key.slot)
+
+    def explain_rejection(self, volume: str, key: ConfiguredKey) -> str | None:  # noqa: ARG002
+        """Return None: nothing was rejected."""
+        return None
 
 
 @pytest.fixture
@@ -245,6 +264,30 @@ def test_status_tells_rate_and_remaining_time_while_it_runs(image: ImageNode, cl
         assert "/s, " in progress.text()
         assert "left" in progress.text()
     assert shown(node).reencryption is None
+
+
+def test_keyslots_are_said_to_be_in_sync_once_it_has_ended(image: ImageNode) -> None:
+    """A boot that found it running could not say; status is silent about that meanwhile, and all is well afterwards."""
+    node = begun(image)
+    write_report(node, Report(EPHEMERAL, VolumeState.OPEN, in_sync=False))
+    assert not any("not those of the config" in finding for finding in shown(node).findings)
+    go_on(node, EPHEMERAL)
+    report = read_report(node, EPHEMERAL)
+    assert report is not None
+    assert report.in_sync
+    assert not any("not those of the config" in finding for finding in shown(node).findings)
+
+
+def test_a_key_that_could_not_be_made_anew_is_told_when_it_has_ended(image: ImageNode) -> None:
+    """The slot was given up, and its provider still fails: the run ends all the same, and status says what is left."""
+    node = begun(image, Options(given_up=(1,)))
+    write_report(node, Report(EPHEMERAL, VolumeState.OPEN, in_sync=True))
+
+    failing = image.with_provider(lambda key: NotHere() if key.slot == 1 else StaticProvider())
+    assert go_on(failing, EPHEMERAL)
+    assert slots(failing) == {0: "static"}
+    assert announced(failing, EPHEMERAL) is None
+    assert any("not those of the config" in finding for finding in shown(failing).findings)
 
 
 def test_a_rate_that_cannot_be_told_stops_nothing(image: ImageNode) -> None:
