@@ -17,7 +17,7 @@ from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of
 from luksctl.errors import UsageError
 from luksctl.hints import Final
-from luksctl.model.intent import Resilience, SlotRole
+from luksctl.model.intent import ReencryptKind, Resilience, SlotRole
 from luksctl.node.node import Node
 from luksctl.node.reencrypt import Options, announced, begin, go_on, how_far, start_service
 from luksctl.node.reencrypt_progress import ReencryptProgress
@@ -30,6 +30,12 @@ _LOOK_EVERY_S: Final = 1.0
 _SILENT_TOO_LONG_S: Final = 90.0
 # Below this, a hot zone of one sector would take longer than a minute.
 _SLOWEST_BYTES_S: Final = 64 * KIB
+
+_ENDED: Final = {
+    ReencryptKind.RENEW: "it has a new volume key, and every key is back in its slot",
+    ReencryptKind.ENCRYPT: "all of it is encrypted",
+    ReencryptKind.DECRYPT: "all of it is decrypted; the next boot mounts it plain",
+}
 
 
 def configure(parser: Parser) -> None:
@@ -67,15 +73,13 @@ def run(arguments: Namespace, context: Context) -> int:
     if announced(node, volume) is None:
         here = not _begin(arguments, options, context, volume) or here
     if here:
-        go_on(node, volume)
-        return _ended(context, volume)
+        return _ended(context, volume, go_on(node, volume))
     start_service(node, volume)
     if not arguments.wait:
         context.console.say(f"{volume}: it goes on by itself; luksctl status shows how far it is")
         context.console.document({"volume": volume, "ended": False})
         return 0
-    _follow(node, volume, context)
-    return _ended(context, volume)
+    return _ended(context, volume, _follow(node, volume, context))
 
 
 def _begin(arguments: Namespace, options: Options, context: Context, volume: str) -> bool:
@@ -92,8 +96,9 @@ def _begin(arguments: Namespace, options: Options, context: Context, volume: str
     return is_open
 
 
-def _ended(context: Context, volume: str) -> int:
-    context.console.say(f"{volume}: it has a new volume key, and every key is back in its slot")
+def _ended(context: Context, volume: str, kind: ReencryptKind | None) -> int:
+    what = "nothing is left to do" if kind is None else _ENDED[kind]
+    context.console.say(f"{volume}: {what}")
     context.console.document({"volume": volume, "ended": True})
     return 0
 
@@ -108,14 +113,10 @@ def _resume(arguments: Namespace, context: Context, node: Node, volume: str) -> 
     if arguments.recovery or arguments.recovery_fd is not None:
         recovery = ask_recovery_key(arguments.recovery_fd)
     try:
-        if not go_on(node, volume, recovery):
-            context.console.say(f"{volume}: nothing is left to do")
-            context.console.document({"volume": volume, "ended": True})
-            return 0
+        return _ended(context, volume, go_on(node, volume, recovery))
     finally:
         if recovery is not None:
             recovery.close()
-    return _ended(context, volume)
 
 
 def _options(arguments: Namespace) -> Options:
@@ -162,11 +163,12 @@ def _ask(volume: str, held: HeldSlot, descriptors: dict[int, int]) -> Secret | N
 # ---- how far it is --------------------------------------------------------------------------------------------------
 
 
-def _follow(node: Node, volume: str, context: Context) -> None:
+def _follow(node: Node, volume: str, context: Context) -> ReencryptKind:
     """Tell how far it is, as often as that changes by a hundredth, until it has ended; Ctrl-C ends only this."""
-    told = ""
+    told, kind = "", ReencryptKind.RENEW
     changed_s = node.system.monotonic_s()
-    while (progress := how_far(node, volume)) is not None:
+    while (progress := how_far(node, volume)) is not None and not progress.left_to_boot:
+        kind = progress.kind
         line = _line(progress)
         now_s = node.system.monotonic_s()
         if line != told:
@@ -176,6 +178,7 @@ def _follow(node: Node, volume: str, context: Context) -> None:
             changed_s = now_s
             context.console.note(f"{volume}: nothing changes (journalctl -u 'luksctl-reencrypt@{volume}')")
         node.system.sleep(_LOOK_EVERY_S)
+    return kind if progress is None else progress.kind
 
 
 def _line(progress: ReencryptProgress) -> str:
