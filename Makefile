@@ -21,7 +21,8 @@ BENCH ?=
 # What takes a sample of its faults in make unit.
 fault_tests := tests/reconcile/test_real_sync.py tests/reconcile/test_sync_among_others.py \
 	tests/reconcile/test_provider_faults.py \
-	tests/faults/test_kills.py tests/faults/test_among_others.py tests/faults/test_orphan_spares.py
+	tests/faults/test_kills.py tests/faults/test_among_others.py tests/faults/test_orphan_spares.py \
+	tests/faults/test_io_errors.py
 
 bin := .venv/bin
 pytest := $(bin)/python -m pytest

@@ -17,7 +17,7 @@ from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of
 from luksctl.errors import UsageError
 from luksctl.hints import Final
-from luksctl.model.intent import Resilience, SlotRole
+from luksctl.model.intent import ReencryptKind, Resilience, SlotRole
 from luksctl.node.node import Node
 from luksctl.node.recovery import Place
 from luksctl.node.reencrypt import Options, announced, begin, go_on, how_far, start_service
@@ -31,6 +31,14 @@ _LOOK_EVERY_S: Final = 1.0
 _SILENT_TOO_LONG_S: Final = 90.0
 # Below this, a hot zone of one sector would take longer than a minute.
 _SLOWEST_BYTES_S: Final = 64 * KIB
+
+_ENDED: Final = {
+    ReencryptKind.RENEW: "it has a new volume key, and every key is back in its slot",
+    ReencryptKind.ENCRYPT: "all of it is encrypted",
+    ReencryptKind.DECRYPT: "all of it is decrypted; the next boot mounts it plain",
+}
+
+_GOES_ON: Final = "it goes on by itself; luksctl status shows how far it is"
 
 
 def configure(parser: Parser) -> None:
@@ -69,13 +77,11 @@ def run(arguments: Namespace, context: Context) -> int:
         is_open, handed_out = _begin(arguments, options, context, volume)
         here = here or not is_open
     if here:
-        go_on(node, volume)
-        return _tell(context, volume, ended=True, handed_out=handed_out)
+        return _tell(context, volume, _ended(go_on(node, volume)), handed_out=handed_out)
     start_service(node, volume)
     if not arguments.wait:
-        return _tell(context, volume, ended=False, handed_out=handed_out)
-    _follow(node, volume, context)
-    return _tell(context, volume, ended=True, handed_out=handed_out)
+        return _tell(context, volume, _GOES_ON, ended=False, handed_out=handed_out)
+    return _tell(context, volume, _ended(_follow(node, volume, context)), handed_out=handed_out)
 
 
 def _begin(arguments: Namespace, options: Options, context: Context, volume: str) -> tuple[bool, bool]:
@@ -98,11 +104,12 @@ def _begin(arguments: Namespace, options: Options, context: Context, volume: str
     return is_open, bool(shown)
 
 
-def _tell(context: Context, volume: str, *, ended: bool, handed_out: bool = False) -> int:
+def _ended(kind: ReencryptKind | None) -> str:
+    return "nothing is left to do" if kind is None else _ENDED[kind]
+
+
+def _tell(context: Context, volume: str, text: str, *, ended: bool = True, handed_out: bool = False) -> int:
     """Say how far it came; on standard error where the new recovery key is the one document on standard output."""
-    text = "it has a new volume key, and every key is back in its slot"
-    if not ended:
-        text = "it goes on by itself; luksctl status shows how far it is"
     if handed_out:
         context.console.note(f"{volume}: {text}")
         context.console.note(f"next: luksctl recovery verify {volume}")
@@ -122,14 +129,10 @@ def _resume(arguments: Namespace, context: Context, node: Node, volume: str) -> 
     if arguments.recovery or arguments.recovery_fd is not None:
         recovery = ask_recovery_key(arguments.recovery_fd)
     try:
-        if not go_on(node, volume, recovery):
-            context.console.say(f"{volume}: nothing is left to do")
-            context.console.document({"volume": volume, "ended": True})
-            return 0
+        return _tell(context, volume, _ended(go_on(node, volume, recovery)))
     finally:
         if recovery is not None:
             recovery.close()
-    return _tell(context, volume, ended=True)
 
 
 def _options(arguments: Namespace) -> Options:
@@ -178,11 +181,12 @@ def _ask(volume: str, held: HeldSlot, descriptors: dict[int, int]) -> Secret | N
 # ---- how far it is --------------------------------------------------------------------------------------------------
 
 
-def _follow(node: Node, volume: str, context: Context) -> None:
+def _follow(node: Node, volume: str, context: Context) -> ReencryptKind:
     """Tell how far it is, as often as that changes by a hundredth, until it has ended; Ctrl-C ends only this."""
-    told = ""
+    told, kind = "", ReencryptKind.RENEW
     changed_s = node.system.monotonic_s()
-    while (progress := how_far(node, volume)) is not None:
+    while (progress := how_far(node, volume)) is not None and not progress.left_to_boot:
+        kind = progress.kind
         line = _line(progress)
         now_s = node.system.monotonic_s()
         if line != told:
@@ -192,6 +196,7 @@ def _follow(node: Node, volume: str, context: Context) -> None:
             changed_s = now_s
             context.console.note(f"{volume}: nothing changes (journalctl -u 'luksctl-reencrypt@{volume}')")
         node.system.sleep(_LOOK_EVERY_S)
+    return kind if progress is None else progress.kind
 
 
 def _line(progress: ReencryptProgress) -> str:

@@ -81,14 +81,25 @@ def compare(before: MachineConfig, after: MachineConfig) -> Changes:
         reboot=tuple(path for path in differing if path not in _LIVE and path != _ENCRYPTION),
         strict=tuple(path for path in differing if path == _ENCRYPTION),
         keys=tuple(volume for volume, old, new in volumes if old and new and old.keys != new.keys),
-        fixed=tuple(text for volume, old, new in volumes for text in _fixed(volume, old, new)),
+        fixed=tuple(
+            text
+            for volume, old, new in volumes
+            for text in (*_turned(volume, old, new, after), *_fixed(volume, old, new))
+        ),
     )
 
 
+def _turned(
+    volume: str, old: VolumeEncryption | None, new: VolumeEncryption | None, after: MachineConfig
+) -> Iterator[str]:
+    if (old is None) == (new is None) or (volume == EPHEMERAL and after.policy.in_place):
+        return
+    turned, verb = ("on", f"encrypt {volume} --in-place") if old is None else ("off", f"decrypt {volume}")
+    kept = f"luksctl {verb}, or " if volume == EPHEMERAL else ""
+    yield f"{volume}: encryption is turned {turned}, which takes {kept}a reset of the volume"
+
+
 def _fixed(volume: str, old: VolumeEncryption | None, new: VolumeEncryption | None) -> Iterator[str]:
-    if (old is None) != (new is None):
-        turned = "on" if old is None else "off"
-        yield f"{volume}: encryption is turned {turned}, which takes a reset of the volume"
     if old is None or new is None:
         return
     layout = (

@@ -145,6 +145,11 @@ class Handle:
         self._metadata = None
         return self.run(operation, function, *args, **kwargs)
 
+    @property
+    def logged_error(self) -> str | None:
+        """Return the first error that the last call logged, though it may have succeeded."""
+        return self._state.log().first_error
+
     @contextmanager
     def progress_to(self, progress: ProgressCallback | None) -> Iterator[UserData]:
         """Send the progress of the calls inside the `with` to `progress`; give what C must hand to the callback."""

@@ -131,7 +131,7 @@ def locked_for_writing(path: str) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        raise DeviceError(f"{path} cannot be opened: {error.strerror}", operation="restore the header") from error
+        raise DeviceError(f"{path} cannot be opened: {error.strerror}", operation="write the header") from error
     try:
         with _locked(fd, path):
             yield fd
@@ -150,7 +150,7 @@ def write_fully(fd: int, path: str) -> Pwrite:
                 view, offset = view[written:], offset + written
         except OSError as error:
             cause = f"{path} cannot be written at byte {offset}: {error.strerror}"
-            raise DeviceError(cause, operation="restore the header") from error
+            raise DeviceError(cause, operation="write the header") from error
 
     return pwrite
 
@@ -160,7 +160,7 @@ def sync_fully(fd: int, path: str) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        raise DeviceError(f"{path} cannot be synced: {error.strerror}", operation="restore the header") from error
+        raise DeviceError(f"{path} cannot be synced: {error.strerror}", operation="write the header") from error
 
 
 def _expect_loadable(restoration: Restoration, backup: HeaderImage, path: str) -> None:

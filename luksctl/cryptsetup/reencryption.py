@@ -16,6 +16,7 @@ from luksctl.hints import TYPE_CHECKING, Final, final
 from luksctl.model.in_place import SHIFT_BYTES
 from luksctl.model.intent import ReencryptIntent, ReencryptKind
 from luksctl.secret import Secret
+from luksctl.units import format_size
 from luksctl.value import frozen
 
 if TYPE_CHECKING:
@@ -141,16 +142,18 @@ class Reencryption:
         """Finish or take back the hot zone that a crash left half written."""
         self._initialise(parameters, key, (None, None), active_name, ReencryptFlag.RECOVERY)
 
-    def run(self, progress: ProgressCallback | None = None) -> None:
+    def run(self, progress: ProgressCallback | None = None) -> str | None:
         """Re-encrypt to the end; an exception in `progress`, or Ctrl-C, stops it between two hot zones and is raised.
 
-        What was started or resumed by this handle is run. Cut: CRASH, and recoverable unless the resilience is NONE
+        What was started or resumed by this handle is run. Return the error that the library only logged: that what it
+        leaves behind could not be overwritten fails no run. Cut: CRASH, and recoverable unless the resilience is NONE
         (crypt_reencrypt_run).
         """
         handle = self._handle
         with handle.progress_to(progress) as userdata:
             operation = handle.operation("re-encrypt")
             handle.change(operation, lib.crypt_reencrypt_run, lib.luksctl_on_progress, userdata)
+            return handle.logged_error
 
     def state(self) -> ReencryptState:
         """Return where the loaded header stands."""
@@ -259,12 +262,16 @@ def go_on(
     def tell(done: Progress) -> None:
         progress(done.done_bytes, done.total_bytes)
 
-    reencryption.run(tell)
+    logged = reencryption.run(tell)
     # A run that was cancelled is a success to the library.
     status = reencryption.state().status
     if status is not ReencryptStatus.NONE:
         cause = f"the re-encryption ended before it was done ({status.name.lower()})"
         raise CryptsetupError(cause, errno=errno.ECANCELED, operation="re-encrypt")
+    if logged is not None and how.kind is ReencryptKind.ENCRYPT:
+        cause = f"all is encrypted, but the copy of the head at the end of the device was not overwritten: {logged}"
+        hint = f"the last {format_size(SHIFT_BYTES)} of the device may show the beginning of the filesystem as it was"
+        raise CryptsetupError(cause, errno=errno.EIO, operation="re-encrypt", hint=hint)
 
 
 def _text(chars: Chars | Null) -> str:

@@ -12,7 +12,7 @@ from luksctl.errors import KeyRejected, Refused, SlotPassphraseRejected
 from luksctl.hints import Final, Self
 from luksctl.model.config import DEFAULT_CIPHER
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.intent import ReencryptIntent, Resilience, SlotRole
+from luksctl.model.intent import ReencryptIntent, ReencryptKind, Resilience, SlotRole
 from luksctl.model.observed import Luks2, ReencryptStage
 from luksctl.node.header_backup import drop_backups
 from luksctl.node.node import Node
@@ -172,8 +172,8 @@ def _how(found: Luks2, options: Options) -> ReencryptIntent:
 # ---- going on -------------------------------------------------------------------------------------------------------
 
 
-def go_on(node: Node, volume: str, recovery: Secret | None = None) -> bool:
-    """Do what is left of the announced re-encryption, to the end; tell whether one was announced.
+def go_on(node: Node, volume: str, recovery: Secret | None = None) -> ReencryptKind | None:
+    """Do what is left of the announced re-encryption, to the end; return what it was, None where none was announced.
 
     `recovery` is a key that serves where no configured one can be recovered. What stops it leaves all in order, and the
     next run, or boot, goes on.
@@ -182,7 +182,7 @@ def go_on(node: Node, volume: str, recovery: Secret | None = None) -> bool:
     found = _look(node, volume, wanted)
     intent = found.reencryption
     if intent is None:
-        return False
+        return None
     if recovery is not None:
         wanted = replace(wanted, fallback=(*wanted.fallback, *keys_to_try(found.header, recovery)))
     pace = Pace(node, volume, intent.max_rate_bytes_s)
@@ -197,7 +197,7 @@ def go_on(node: Node, volume: str, recovery: Secret | None = None) -> bool:
     if found.reencrypt_stage is not ReencryptStage.PREPARING:
         # They are of the old volume key: put back, they would cost all data.
         drop_backups(node, volume)
-    return True
+    return intent.kind
 
 
 def start_service(node: Node, volume: str) -> None:

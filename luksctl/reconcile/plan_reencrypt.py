@@ -8,10 +8,10 @@ the keys back to their numbers by the steps that it always takes.
 from __future__ import annotations
 
 import json
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 from luksctl.errors import Refused
-from luksctl.hints import Final, assert_never
+from luksctl.hints import Any, Final, assert_never
 from luksctl.model.announced_step import (
     AddNewKeyslots,
     AnnounceReencryption,
@@ -207,7 +207,7 @@ def all_done(header: LuksHeader) -> bool:
 
 
 def bytes_done(found: Luks2) -> tuple[int, int]:
-    """Return how many bytes of data have the new volume key, by the header, and how many there are."""
+    """Return how many bytes of data are as they are to be, by the header, and how many there are."""
     start = min((segment.offset_bytes for segment in found.header.segments), default=0)
     total = found.device.size_bytes - start
     if found.reencrypt_stage is ReencryptStage.SETTLING:
@@ -215,15 +215,29 @@ def bytes_done(found: Luks2) -> tuple[int, int]:
     if found.reencrypt_stage is not ReencryptStage.RUNNING or found.reencryption is None:
         return 0, total
     document = json.loads(found.header.json)
+    segments, size_bytes = document["segments"], found.device.size_bytes
+    if found.reencryption.kind is not ReencryptKind.RENEW:
+        return _bytes_done_in_place(segments.values(), size_bytes, found.reencryption.kind)
     new = {str(slot.new) for slot in found.reencryption.moved}
     named = [digest["segments"] for digest in document["digests"].values() if new & set(digest["keyslots"])]
-    segments = [document["segments"][name] for name in named[0]] if named else []
-    sizes = [
-        found.device.size_bytes - int(segment["offset"]) if segment["size"] == "dynamic" else int(segment["size"])
-        for segment in segments
-        if not set(segment.get("flags", ())) & _NO_DATA
-    ]
-    return sum(sizes), total
+    owned = [segments[name] for name in named[0]] if named else []
+    return _sum(owned, size_bytes), total
+
+
+def _bytes_done_in_place(segments: Iterable[dict[str, Any]], size_bytes: int, kind: ReencryptKind) -> tuple[int, int]:
+    """Return both for data that moves: what lies about on the device beside it counts for nothing."""
+    data = [segment for segment in segments if segment.get("flags", []) in ([], ["in-reencryption"])]
+    done = "crypt" if kind is ReencryptKind.ENCRYPT else "linear"
+    total = sum(_size(segment, size_bytes) for segment in data)
+    return _sum([segment for segment in data if segment["type"] == done], size_bytes), total
+
+
+def _sum(segments: list[dict[str, Any]], size_bytes: int) -> int:
+    return sum(_size(segment, size_bytes) for segment in segments if not set(segment.get("flags", ())) & _NO_DATA)
+
+
+def _size(segment: dict[str, Any], size_bytes: int) -> int:
+    return size_bytes - int(segment["offset"]) if segment["size"] == "dynamic" else int(segment["size"])
 
 
 def steps_before_opening(found: Luks2) -> tuple[ReencryptStep, ...]:

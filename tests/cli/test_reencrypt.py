@@ -375,6 +375,7 @@ def test_status_shows_how_far_it_is(alone: Desk) -> None:
     (volume,) = alone.run("--json", "status", EPHEMERAL).json["volumes"]
     total = IMAGE_BYTES - 16 * MIB
     assert volume["reencryption"] == {
+        "kind": "renew",
         "stage": "running",
         "doneBytes": 0,
         "totalBytes": total,

@@ -82,10 +82,24 @@ def test_what_no_apply_changes_is_said(before: str, after: str, said: str) -> No
     assert said in text
 
 
-def test_encryption_that_is_turned_on_or_off_takes_a_reset() -> None:
-    """Nothing live does it."""
-    assert "turned on" in compare(config(encrypted=False), config()).fixed[0]
-    assert "turned off" in compare(config(), config(encrypted=False)).fixed[0]
+def test_encryption_is_turned_on_or_off_in_place_or_by_a_reset() -> None:
+    """Nothing live does it; the verb that keeps the data is named."""
+    (turned_on,) = compare(config(encrypted=False), config()).fixed
+    assert turned_on == (
+        "EPHEMERAL: encryption is turned on, which takes luksctl encrypt EPHEMERAL --in-place, or a reset of the volume"
+    )
+    (turned_off,) = compare(config(), config(encrypted=False)).fixed
+    assert (
+        turned_off
+        == "EPHEMERAL: encryption is turned off, which takes luksctl decrypt EPHEMERAL, or a reset of the volume"
+    )
+
+
+def test_where_the_policy_says_in_place_it_takes_nothing_more() -> None:
+    """The next boot does it, which whoever looks at the volume says."""
+    policy = b"---\napiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\ninPlace: true\n"
+    after = parse_machine_config(config().text + policy, "test")
+    assert compare(config(encrypted=False), after).fixed == ()
 
 
 VALUES = st.recursive(

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from luksctl.cryptsetup.device import Device
 from luksctl.model.config import CHEAPEST_KDF, STATE, EncryptionPolicy, VolumeEncryption
 from luksctl.model.desired import DesiredVolume
+from luksctl.model.observed import Luks2
+from luksctl.reconcile.plan_reencrypt import bytes_done
 from luksctl.reconcile.reencryption import reencrypt_session
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
@@ -60,6 +62,20 @@ def run_to_its_end(node: Node, wish: DesiredVolume) -> list[str]:
     """Do what is left by the runner, without a mapping; return the names of its steps."""
     with reencrypt_session(wish, node.volume_settings, node.ports, lambda _done, _total: None) as running:
         return [type(done.step).__name__ for done in running.go_on()]
+
+
+def how_far_it_comes(node: Node, wish: DesiredVolume) -> list[tuple[int, int]]:
+    """Do what is left by the runner, and return what the header said after each hot zone: bytes done, and in all."""
+    told: list[tuple[int, int]] = []
+
+    def look(_done: int, _total: int) -> None:
+        found = node.observe()
+        if isinstance(found, Luks2):
+            told.append(bytes_done(found))
+
+    with reencrypt_session(wish, node.volume_settings, node.ports, look) as running:
+        list(running.go_on())
+    return told
 
 
 def decrypted(node: Node, volume_key: Secret, size_bytes: int) -> bytes:

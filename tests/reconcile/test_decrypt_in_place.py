@@ -13,7 +13,7 @@ from luksctl.reconcile.converge import session
 from luksctl.units import MIB
 from luksctl.value import replace
 from tests.reconcile.images import Node
-from tests.reconcile.plain import PLAIN_BYTES, TAIL_BYTES, in_place_wish, plain_ext4, run_to_its_end
+from tests.reconcile.plain import PLAIN_BYTES, TAIL_BYTES, how_far_it_comes, in_place_wish, plain_ext4, run_to_its_end
 from tests.reconcile.test_in_place import KEYS, begin, names
 
 
@@ -56,6 +56,17 @@ def test_the_data_is_what_it_was(tmp_path: Path) -> None:
     assert isinstance(node.observe(), FilesystemFound)
     assert (node.facts().record.intents, node.facts().record.encrypted) == ((), ())
     assert not (tmp_path / "detached.header").exists()
+
+
+def test_how_far_it_is_is_told_by_the_header(tmp_path: Path) -> None:
+    """From nothing of the data to all of it, and never back."""
+    node, _ = encrypted_volume(tmp_path)
+    begin_back(node, tmp_path)
+    told = how_far_it_comes(node, plain_wish(tmp_path))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[0][0] == 0 < told[0][1]
+    done, total = told[-1]
+    assert done == total
 
 
 def test_a_cut_between_file_and_copy_is_gone_on_from(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tests.reconcile.plain import (
     TAIL_BYTES,
     assert_holds,
     decrypted,
+    how_far_it_comes,
     in_place_wish,
     plain_ext4,
     plain_xfs,
@@ -68,6 +69,17 @@ def test_an_ext4_with_free_space_behind_it_keeps_its_data(tmp_path: Path, share:
     document = json.loads(node.ports.disks.header_copies(found.device).best.json)  # type: ignore[union-attr]
     assert list(document["segments"]) == ["0"]
     assert document["segments"]["0"]["offset"] == str(16 * MIB)
+
+
+def test_how_far_it_is_is_told_by_the_header(tmp_path: Path) -> None:
+    """From nothing of the data to all of it, and never back."""
+    node = plain_ext4(tmp_path)
+    begin(node)
+    told = how_far_it_comes(node, in_place_wish(KEYS))
+    assert told == sorted(told)
+    assert told[0] == (0, PLAIN_BYTES - TAIL_BYTES)
+    done, total = told[-1]
+    assert done == total
 
 
 def test_a_full_ext4_is_shrunk(tmp_path: Path) -> None:
