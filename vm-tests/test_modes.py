@@ -147,6 +147,7 @@ def a_wrong_config_is_mended_from_the_node_that_it_degraded(stage: Stage) -> Non
     assert status(node)["exitCode"] != 0
     assert node.run("mountpoint", "-q", "/system/state").status == 0
     edit(node, "s/luks9/luks2/")
-    node.reset()
+    node.begin("luksctl", "reboot")
+    node.wait_reboot()
     stage.assert_both_mounted()
     assert status(node)["exitCode"] == 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 
+from luksctl.config.yamltext import BYTE_ORDER_MARK
 from luksctl.errors import ConfigError, LuksctlError, Refused
 from luksctl.hints import Final, final
 from luksctl.value import replace
@@ -17,6 +18,8 @@ from luksctl.value import replace
 SOURCE: Final = "the edited config"
 _NAME: Final = "machine.yaml"
 _MARK: Final = "# luksctl:"
+# A byte order mark is one at the very beginning of a file alone.
+_ORDER_MARK: Final = BYTE_ORDER_MARK.encode()
 _ABOUT: Final = (
     f"{_MARK} These lines are dropped. To leave everything as it is, save the text",
     f"{_MARK} unchanged, or save nothing at all.",
@@ -83,25 +86,29 @@ class Editing:
     def _write(self, text: bytes, refusal: LuksctlError | None) -> None:
         head = [*_ABOUT, *(() if refusal is None else _reasons(refusal))]
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        front = _ORDER_MARK if text.startswith(_ORDER_MARK) else b""
         with os.fdopen(descriptor, "wb") as stream:
-            stream.write("".join(f"{line}\n" for line in head).encode() + text)
+            stream.write(front + "".join(f"{line}\n" for line in head).encode() + text.removeprefix(_ORDER_MARK))
 
     def _saved(self, otherwise: bytes) -> bytes:
         """Return the text without our own lines on top."""
         try:
             with open(self.path, "rb") as stream:
-                lines = stream.read().splitlines(keepends=True)
+                saved = stream.read()
         except FileNotFoundError:
             return otherwise
+        front = _ORDER_MARK if saved.startswith(_ORDER_MARK) else b""
+        lines = saved.removeprefix(_ORDER_MARK).splitlines(keepends=True)
         mark = _MARK.encode()
         while lines and lines[0].startswith(mark):
             del lines[0]
-        return b"".join(lines)
+        return front + b"".join(lines)
 
 
 def _content(text: bytes) -> bool:
     """Tell whether there is anything but comments and empty lines."""
-    return any(line.strip() and not line.lstrip().startswith(b"#") for line in text.splitlines())
+    lines = text.removeprefix(_ORDER_MARK).splitlines()
+    return any(line.strip() and not line.lstrip().startswith(b"#") for line in lines)
 
 
 def _reasons(error: LuksctlError) -> list[str]:

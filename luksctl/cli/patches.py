@@ -43,7 +43,7 @@ def file_named(word: str) -> str | None:
     if isinstance(word, Attached):
         return word
     if word.startswith("@"):
-        return word[1:]
+        return word[1:] or word
     return word if word and not word.startswith(("[", "{")) and not any(letter.isspace() for letter in word) else None
 
 

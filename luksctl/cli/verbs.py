@@ -105,6 +105,15 @@ VERBS: Final = (
         (operating("", "volume", "mount"),),
     ),
     Verb(
+        "reboot",
+        Group.DAILY,
+        "reboot",
+        "reboot the node, and say what was left to that boot",
+        "nothing of its own: the boot goes on with what was announced, and takes a trial back",
+        (2, 9),
+        (operating(),),
+    ),
+    Verb(
         "sync",
         Group.KEYS,
         "sync",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from luksctl.config.patch_json import apply_json_patch
-from luksctl.config.patch_load import DIRECTIVE, JsonPatch, StrategicPatch
+from luksctl.config.patch_load import JsonPatch, StrategicPatch
 from luksctl.config.patch_merge import Merger, is_delete, without_deletions
 from luksctl.config.policy import KIND as POLICY_KIND
 from luksctl.config.report import Report
-from luksctl.config.split import MACHINE_KEYS
+from luksctl.config.split import DIRECTIVE, MACHINE_KEYS
 from luksctl.config.tree import Document, Mapping, Node, Scalar, Sequence, is_null, solid
 from luksctl.hints import Final, final
 from luksctl.model.config import PatchKeys

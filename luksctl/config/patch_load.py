@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 from luksctl.config.report import Report
-from luksctl.config.split import refuse_duplicate_keys
+from luksctl.config.split import DIRECTIVE, refuse_duplicate_keys
 from luksctl.config.tree import Alias, Document, Mapping, Node, Scalar, Sequence, effective, grow, is_merge, is_null
 from luksctl.config.yamltext import TAG_TEXT, decode, load_documents
 from luksctl.hints import Any, Final
 from luksctl.value import field, frozen
 
-DIRECTIVE: Final = "$patch"
 _FORMS: Final = "a patch is a part of a machine config, or a list of operations (RFC 6902)"
 
 

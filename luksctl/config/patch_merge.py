@@ -7,9 +7,9 @@ exceptions are in luksctl.config.patch_rules. What stays is not copied: the new 
 from __future__ import annotations
 
 from luksctl.config.nodes import join
-from luksctl.config.patch_load import DIRECTIVE
 from luksctl.config.patch_rules import Merge, Rule, is_key_list, rule_of
 from luksctl.config.report import Report
+from luksctl.config.split import DIRECTIVE
 from luksctl.config.tree import Mapping, Node, Scalar, Sequence, effective, is_merge, is_null, solid
 from luksctl.config.yamltext import TAG_FLAG, TAG_FLOAT, TAG_NULL, TAG_TEXT, TAG_WHOLE
 from luksctl.hints import Final, final

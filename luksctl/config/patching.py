@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from luksctl.config.documents import parse_machine_config
@@ -13,8 +14,14 @@ from luksctl.config.report import Report
 from luksctl.config.tree import grow
 from luksctl.config.yamltext import BYTE_ORDER_MARK, decode
 from luksctl.errors import ConfigError, Problem
+from luksctl.hints import Final
 from luksctl.model.config import MachineConfig
 from luksctl.value import field, frozen, replace
+
+# What a problem says of another line, which is one of the result as well.
+_EARLIER: Final = re.compile(r"(?<=first in line )\d+")
+# What the parser counts as the end of a line.
+_BREAK: Final = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 
 
 @frozen
@@ -39,7 +46,12 @@ class Patched:
         if problem.line is None or not self.edits:
             return problem
         file, line = _trace(self, problem.line)
-        return replace(problem, file=file, line=line)
+        message = _EARLIER.sub(lambda found: self._earlier(int(found[0]), file), problem.message)
+        return replace(problem, message=message, file=file, line=line)
+
+    def _earlier(self, line: int, here: str) -> str:
+        file, first = _trace(self, line)
+        return str(first) if file == here else f"{first} of {file}"
 
 
 def apply_patches(text: bytes, source: str, patches: Sequence[PatchText], *, keys_by_slot: bool = False) -> Patched:
@@ -55,6 +67,8 @@ def apply_patches(text: bytes, source: str, patches: Sequence[PatchText], *, key
     report = Report(source)
     characters = decode(text, report)
     documents = grow(characters, report)
+    if not documents and not report.failed:
+        report.error(1, "", "there is no document to patch", "a file that was cut to nothing is no config")
     report.raise_problems()
     stand = Stand(documents, report, keys_by_slot=keys_by_slot)
     for patch in loaded:
@@ -72,17 +86,20 @@ def apply_patches(text: bytes, source: str, patches: Sequence[PatchText], *, key
 def _trace(patched: Patched, line: int) -> tuple[str, int]:
     """Return the file and line that a line of the result comes from: the patch, where it brought in any of it."""
     text = patched.text.decode().removeprefix(BYTE_ORDER_MARK)
-    start = 0
-    for _ in range(line - 1):
-        start = text.find("\n", start) + 1
-    stop = start + len(text[start:].partition("\n")[0])
+    breaks = list(_BREAK.finditer(text))
+    start = 0 if line == 1 else breaks[line - 2].end()
+    stop = breaks[line - 1].start() if line <= len(breaks) else len(text)
     shift = 0  # how much further a place is in the result than in the base
     for edit in patched.edits:
         begin = edit.start + shift
         if begin >= stop:
             break
         if edit.lines and start < begin + len(edit.text):
-            number = text.count("\n", begin, max(start, begin))
+            number = _breaks(text, begin, max(start, begin))
             return edit.lines[min(number, len(edit.lines) - 1)]
         shift += len(edit.text) - (edit.end - edit.start)
-    return patched.source, patched.base.count("\n", 0, max(start - shift, 0)) + 1
+    return patched.source, _breaks(patched.base, 0, max(start - shift, 0)) + 1
+
+
+def _breaks(text: str, start: int, stop: int) -> int:
+    return sum(1 for _ in _BREAK.finditer(text, start, stop))

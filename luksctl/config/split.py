@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from luksctl.config import policy
@@ -13,6 +15,7 @@ from luksctl.config.yamltext import decode, line_of, load_documents
 from luksctl.hints import Final
 from luksctl.value import frozen
 
+DIRECTIVE: Final = "$patch"
 TALOS_API_VERSION: Final = "v1alpha1"
 # The machine configuration proper has neither apiVersion nor kind; Talos knows it by one of these.
 MACHINE_KEYS: Final = ("machine", "cluster", "debug", "persist")
@@ -41,8 +44,9 @@ def split(text: bytes, report: Report) -> list[Document]:
     """Return the documents of `text`; null documents are left out, those that cannot be told are noted."""
     documents: list[Document] = []
     first_lines: dict[_Identity, int] = {}
-    roots = load_documents(decode(text, report), report)
-    for root in roots:
+    characters = decode(text, report)
+    patched = DIRECTIVE in characters
+    for root in load_documents(characters, report):
         if is_null(root):
             continue
         if not isinstance(root, MappingNode):
@@ -51,7 +55,10 @@ def split(text: bytes, report: Report) -> list[Document]:
         document = _identify(Block(report, root, "", line_of(root)), first_lines)
         if document is not None:
             documents.append(document)
-        refuse_duplicate_keys(root, "" if document is None else document.block.path, report)
+        path = "" if document is None else document.block.path
+        refuse_duplicate_keys(root, path, report)
+        if patched:
+            _refuse_directives(root, path, report)
     return documents
 
 
@@ -104,6 +111,30 @@ def _known_kind(block: Block, api_version: str, kind: str) -> str | None:
 
 def refuse_duplicate_keys(root: Node, path: str, report: Report) -> None:
     """Note every key that a mapping below `root` holds twice; YAML readers disagree on which one counts."""
+    for mapping, here in _mappings(root, path):
+        first_lines: dict[tuple[str, str], int] = {}
+        for key, _ in mapping.value:
+            if not isinstance(key, ScalarNode):
+                continue
+            identity = (key.tag, key.value)
+            if identity not in first_lines:
+                first_lines[identity] = line_of(key)
+            elif not is_merge_key(key):
+                message = f"this key is given twice, first in line {first_lines[identity]}"
+                report.error(line_of(key), join(here, key.value), message)
+
+
+def _refuse_directives(root: Node, path: str, report: Report) -> None:
+    """Note what only a patch says: in a config it would be carried, and nothing deleted."""
+    for mapping, here in _mappings(root, path):
+        for key, _ in mapping.value:
+            if isinstance(key, ScalarNode) and key.value == DIRECTIVE:
+                hint = "give a patch with -p, or --config-patch"
+                report.error(line_of(key), join(here, DIRECTIVE), "this belongs into a patch, not a config", hint)
+
+
+def _mappings(root: Node, path: str) -> Iterator[tuple[MappingNode, str]]:
+    """Yield each mapping below `root` once, with the path of the first place it stands at."""
     pending: list[tuple[Node, str]] = [(root, path)]
     visited: set[int] = set()
     while pending:
@@ -111,27 +142,17 @@ def refuse_duplicate_keys(root: Node, path: str, report: Report) -> None:
         if id(node) in visited:
             continue
         visited.add(id(node))
-        below: list[tuple[Node, str]] = []
         if isinstance(node, SequenceNode):
-            below = [(element, f"{here}[{index}]") for index, element in enumerate(node.value)]
+            pending += reversed([(element, f"{here}[{index}]") for index, element in enumerate(node.value)])
         elif isinstance(node, MappingNode):
-            below = _values(node, here, report)
-        pending += reversed(below)
+            yield node, here
+            pending += reversed(list(_below(node, here)))
 
 
-def _values(mapping: MappingNode, path: str, report: Report) -> list[tuple[Node, str]]:
-    """Return what the keys of `mapping` lead to, with the path, and note the keys that were there before."""
-    below: list[tuple[Node, str]] = []
-    first_lines: dict[tuple[str, str], int] = {}
+def _below(mapping: MappingNode, path: str) -> Iterator[tuple[Node, str]]:
     for key, value in mapping.value:
-        if not isinstance(key, ScalarNode):
-            below += [(key, path), (value, path)]
-            continue
-        named = join(path, key.value)
-        below.append((value, named))
-        identity = (key.tag, key.value)
-        if identity not in first_lines:
-            first_lines[identity] = line_of(key)
-        elif not is_merge_key(key):
-            report.error(line_of(key), named, f"this key is given twice, first in line {first_lines[identity]}")
-    return below
+        if isinstance(key, ScalarNode):
+            yield value, join(path, key.value)
+        else:
+            yield key, path
+            yield value, path

@@ -29,6 +29,8 @@ TAG_MAP: Final = "tag:yaml.org,2002:map"
 TAG_LIST: Final = "tag:yaml.org,2002:seq"
 
 BYTE_ORDER_MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}"
+_MARK_WITHIN: Final = re.compile(f"^{BYTE_ORDER_MARK}", re.MULTILINE)
+_UTF_16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
 MAX_DEPTH: Final = 1000
 # A config of three thousand lines has a tenth of a megabyte. Whoever reads a text need not read more of it than this.
 MAX_BYTES: Final = 4 * MIB
@@ -82,15 +84,25 @@ def line_of(node: Node) -> int:
 
 
 def decode(text: bytes, report: Report) -> str:
-    """Return `text` without a byte order mark; empty, with the problem noted, where it is not UTF-8 or too long."""
+    """Return `text` without a byte order mark in front; empty, with the problem noted, where it is no UTF-8 text.
+
+    Or where it is too long, or has further such marks: files were joined, and to the parser they are part of a word.
+    """
     if len(text) > MAX_BYTES:
         report.error(1, "", f"the text has more than {format_size(MAX_BYTES)}, which no config needs")
         return ""
     try:
-        return text.decode().removeprefix(BYTE_ORDER_MARK)
+        characters = text.decode().removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
-        report.error(text.count(b"\n", 0, error.start) + 1, "", "the text is not UTF-8")
+        hint = "it looks like UTF-16: save it as UTF-8" if text.startswith(_UTF_16_MARKS) else "save it as UTF-8"
+        report.error(text.count(b"\n", 0, error.start) + 1, "", "the text is not UTF-8", hint)
         return ""
+    within = _MARK_WITHIN.search(characters) if BYTE_ORDER_MARK in characters else None
+    if within is None:
+        return characters
+    line = characters.count("\n", 0, within.start()) + 1
+    report.error(line, "", "a byte order mark amid the text", "take it out: it stands where files were joined")
+    return ""
 
 
 def load_documents(characters: str, report: Report) -> list[Node]:
@@ -115,7 +127,9 @@ def load_documents(characters: str, report: Report) -> list[Node]:
 def note_syntax(error: YAMLError, characters: str, report: Report) -> None:
     """Note in `report` what the parser stumbled over, without quoting it."""
     if isinstance(error, ReaderError):
-        report.error(_line_at_byte(characters, error.position), "", "a control character, which YAML does not allow")
+        hint = "is it UTF-16, or no text at all? save it as UTF-8" if "\0" in characters else None
+        line = _line_at_byte(characters, error.position)
+        report.error(line, "", "a control character, which YAML does not allow", hint)
     elif isinstance(error, ComposerError):
         twice = "anchor" in (error.context or "")
         report.error(_error_line(error), "", "an anchor is given twice" if twice else NO_ANCHOR, QUOTE_ALIAS)

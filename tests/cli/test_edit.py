@@ -88,6 +88,16 @@ def test_nothing_is_done(node: RunningNode, edits: Edits, replacement: tuple[str
     assert _left(node) == []
 
 
+def test_a_byte_order_mark_stays_in_front(node: RunningNode, edits: Edits) -> None:
+    """Of the file in the editor, before our lines, and of what is stored."""
+    (node.bench.state / "config.yaml").write_text(f"\ufeff{CONFIG}", encoding="utf-8")
+    seen = edits(("type: worker", "type: worker\n  sysctls: {a: [}"), ("a: [", "a: '1'"))
+    assert node.run("edit", "machineconfig").code == 0
+    assert (seen / "0").read_text(encoding="utf-8").startswith("\ufeff# luksctl:")
+    assert (seen / "1").read_text(encoding="utf-8").startswith("\ufeff# luksctl:")
+    assert node.stored == "\ufeff" + CONFIG.replace("type: worker", "type: worker\n  sysctls: {a: '1'}")
+
+
 def test_an_error_comes_back_into_the_editor(node: RunningNode, edits: Edits) -> None:
     """With the line that the file in the editor has, and its hint; the edit is still there; then it is taken."""
     seen = edits(("slot: 0\n", "slot: 99\n"), ("slot: 99\n", "slot: 0\n"), ("type: worker", "type: worker # still"))

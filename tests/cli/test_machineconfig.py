@@ -127,68 +127,6 @@ def test_a_problem_of_the_base_has_the_line_of_the_base(desk: Desk, base: Path) 
     assert f"{base}:9: VolumeConfig/EPHEMERAL.encryption.provider: unknown provider" in answer.err
 
 
-def _deep() -> str:
-    return "".join(f"{' ' * level}a:\n" for level in range(300))
-
-
-def _laughs() -> str:
-    lists = (f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]\n" for level in range(1, 12))
-    return f"machine: {{}}\na0: &a0 [x]\n{''.join(lists)}"
-
-
-BAD = {
-    "empty": ("", ""),
-    "not YAML": ("machine: [1\nb: {", "not valid YAML"),
-    "a list": ("- machine\n- b\n", "a document must be a mapping"),
-    "text": ("just words\n", "a document must be a mapping"),
-    "a tab": ("machine:\n\ttype: worker\n", "indent with spaces"),
-    "twice": ("machine:\n  a: 1\n  a: 2\n", ":3: machine.a: this key is given twice, first in line 2"),
-    "unknown field": (CONFIG.replace("keys:", "kees:"), ":10: VolumeConfig/EPHEMERAL.encryption.kees: unknown field"),
-    "wrong type": (
-        CONFIG.replace("slot: 0", "slot: zero"),
-        ":11: VolumeConfig/EPHEMERAL.encryption.keys[0].slot: must be",
-    ),
-    "deep": (_deep(), "levels deep"),
-    "laughs": (_laughs(), "aliases that stand for more than"),
-    "self": ("machine: &m\n  a: *m\n", "aliases that stand for more than"),
-    "long": ("machine: {}\n" + "# filling\n" * 5_000_000, "more than 4 MiB"),
-    "bytes": ("machine: \udcff\n", "not UTF-8"),
-    "control": ("machine: \x00\n", "control character"),
-    "alias": ("machine: *x\n", "an alias (*name) without its anchor"),
-    "document twice": ("machine: {}\n---\nmachine: {}\n", ":3: this document is given twice"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_bad_base(desk: Desk, base: Path, tmp_path: Path, name: str) -> None:
-    """One clear message, with file and line; code 2; and the output is not touched."""
-    text, said = BAD[name]
-    base.write_bytes(text.encode("utf-8", "surrogateescape"))
-    out = tmp_path / "out.yaml"
-    out.write_text("precious", encoding="utf-8")
-    answer = desk.run("machineconfig", "patch", str(base), "-p", "machine: {new: 1}", "-o", str(out))
-    if name == "empty":
-        assert (answer.code, out.read_text(encoding="utf-8")) == (0, "machine:\n  new: 1\n")
-        return
-    assert answer.code == 2
-    assert said in answer.err
-    assert f"{base}:" in answer.err
-    assert out.read_text(encoding="utf-8") == "precious"
-
-
-@pytest.mark.parametrize(
-    "name", [name for name in BAD if name not in {"unknown field", "wrong type", "document twice"}]
-)
-def test_a_bad_patch(desk: Desk, base: Path, tmp_path: Path, name: str) -> None:
-    """The same of a patch: the file of the patch is named."""
-    patch = tmp_path / "bad.patch"
-    patch.write_bytes(BAD[name][0].encode("utf-8", "surrogateescape"))
-    answer = desk.run("machineconfig", "patch", str(base), "-p", f"@{patch}", "-o", str(base))
-    assert answer.code == 2
-    assert f"{patch}:" in answer.err
-    assert base.read_text(encoding="utf-8") == CONFIG
-
-
 @pytest.mark.parametrize(
     ("patch", "said"),
     [

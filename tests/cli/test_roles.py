@@ -34,6 +34,7 @@ BELOW_ADMIN = {
     "check": Role.OPERATOR,
     "boot": Role.OPERATOR,
     "retry": Role.OPERATOR,
+    "reboot": Role.OPERATOR,
     "sync": Role.OPERATOR,
     "keys rotate": Role.OPERATOR,
     "trial revert": Role.OPERATOR,
@@ -122,6 +123,7 @@ def test_options_stand_at_the_last_word(verb: Verb) -> None:
         ("os:reader", "luksctl get machineconfig -o yaml"),
         ("os:operator", "luksctl sync STATE,EPHEMERAL --dry-run"),
         ("os:operator", "luksctl doctor --check"),
+        ("os:operator", "luksctl reboot --json"),
         ("os:admin", "luksctl reset --yes --system-labels-to-wipe=EPHEMERAL"),
         ("os:admin", "luksctl --settings /etc/other.yaml --debug status"),
     ],
@@ -139,6 +141,7 @@ def test_what_is_allowed_is_run(role: str, line: str) -> None:
     [
         ("os:reader", "luksctl sync", "it takes os:operator"),
         ("os:reader", "luksctl doctor --check", "it takes os:operator"),
+        ("os:reader", "luksctl reboot", "it takes os:operator"),
         ("os:reader", "luksctl get mc --show-secrets", "--show-secrets: it takes os:admin"),
         ("os:reader", "luksctl get mc --show-secrets=true", "--show-secrets: it takes os:admin"),
         ("os:reader", "luksctl plan -f /etc/shadow", "--file: it takes os:admin"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from luksctl.config.documents import parse_machine_config
@@ -119,6 +119,7 @@ PASSPHRASES = st.text(min_size=1, max_size=20).filter(lambda text: not any(0xD80
 
 
 @given(PASSPHRASES)
+@settings(deadline=None)
 def test_what_is_redacted_reads_as_the_same_config(passphrase: str) -> None:
     """Only the passphrase differs between a config and its redaction."""
     head = f"{one_key('slot: 5')}      static:\n        passphrase: "
