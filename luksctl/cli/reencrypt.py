@@ -19,6 +19,7 @@ from luksctl.errors import UsageError
 from luksctl.hints import Final
 from luksctl.model.intent import ReencryptKind, Resilience, SlotRole
 from luksctl.node.node import Node
+from luksctl.node.recovery import Place
 from luksctl.node.reencrypt import Options, announced, begin, go_on, how_far, start_service
 from luksctl.node.reencrypt_progress import ReencryptProgress
 from luksctl.providers.recovery_key import read_recovery_key
@@ -31,7 +32,8 @@ _SILENT_TOO_LONG_S: Final = 90.0
 # Below this, a hot zone of one sector would take longer than a minute.
 _SLOWEST_BYTES_S: Final = 64 * KIB
 
-_ENDED: Final = {
+_ENDED: Final[dict[ReencryptKind | None, str]] = {
+    None: "nothing is left to do",
     ReencryptKind.RENEW: "it has a new volume key, and every key is back in its slot",
     ReencryptKind.ENCRYPT: "all of it is encrypted",
     ReencryptKind.DECRYPT: "all of it is decrypted; the next boot mounts it plain",
@@ -69,37 +71,47 @@ def run(arguments: Namespace, context: Context) -> int:
     if arguments.recovery or arguments.recovery_fd is not None:
         raise UsageError("--recovery is for --resume: to begin, every key is asked for by itself")
     options = _options(arguments)
-    here = bool(arguments.foreground)
+    here, handed_out = bool(arguments.foreground), False
     if announced(node, volume) is None:
-        here = not _begin(arguments, options, context, volume) or here
+        is_open, handed_out = _begin(arguments, options, context, volume)
+        here = here or not is_open
     if here:
-        return _ended(context, volume, go_on(node, volume))
+        return _tell(context, volume, _ENDED[go_on(node, volume)], handed_out=handed_out)
     start_service(node, volume)
     if not arguments.wait:
-        context.console.say(f"{volume}: it goes on by itself; luksctl status shows how far it is")
-        context.console.document({"volume": volume, "ended": False})
-        return 0
-    return _ended(context, volume, _follow(node, volume, context))
+        return _tell(context, volume, handed_out=handed_out)
+    return _tell(context, volume, _ENDED[_follow(node, volume, context)], handed_out=handed_out)
 
 
-def _begin(arguments: Namespace, options: Options, context: Context, volume: str) -> bool:
-    """Prepare and start it; return whether the volume is open."""
+def _begin(arguments: Namespace, options: Options, context: Context, volume: str) -> tuple[bool, bool]:
+    """Prepare and start it; return whether the volume is open, and whether a recovery key was handed out."""
     if options.given_up:
         slots = ", ".join(map(str, options.given_up))
         what = f"What opens keyslots {slots} of {volume} will open nothing any more"
         context.confirm(what, volume, yes=arguments.yes)
-    keys, show = _descriptors(arguments.key_fd), handing_out(arguments.recipient, context.console)
+    keys, hand_out = _descriptors(arguments.key_fd), handing_out(arguments.recipient, context.console)
+    shown = []
+
+    def show(place: Place, key: Secret) -> None:
+        hand_out(place, key)
+        shown.append(place)
+
     is_open = begin(context.node(), volume, options, lambda held: _ask(volume, held, keys), show)
     context.console.note(
         f"{volume}: backups of its header are of the old volume key: put back, they would cost all data"
     )
-    return is_open
+    return is_open, bool(shown)
 
 
-def _ended(context: Context, volume: str, kind: ReencryptKind | None) -> int:
-    what = "nothing is left to do" if kind is None else _ENDED[kind]
-    context.console.say(f"{volume}: {what}")
-    context.console.document({"volume": volume, "ended": True})
+def _tell(context: Context, volume: str, ended: str = "", *, handed_out: bool = False) -> int:
+    """Say how it ended, or that it goes on; on standard error where the new recovery key is the one document."""
+    text = ended or "it goes on by itself; luksctl status shows how far it is"
+    if handed_out:
+        context.console.note(f"{volume}: {text}")
+        context.console.note(f"next: luksctl recovery verify {volume}")
+    else:
+        context.console.say(f"{volume}: {text}")
+        context.console.document({"volume": volume, "ended": bool(ended)})
     return 0
 
 
@@ -113,22 +125,24 @@ def _resume(arguments: Namespace, context: Context, node: Node, volume: str) -> 
     if arguments.recovery or arguments.recovery_fd is not None:
         recovery = ask_recovery_key(arguments.recovery_fd)
     try:
-        return _ended(context, volume, go_on(node, volume, recovery))
+        return _tell(context, volume, _ENDED[go_on(node, volume, recovery)])
     finally:
         if recovery is not None:
             recovery.close()
 
 
 def _options(arguments: Namespace) -> Options:
+    for slot in arguments.drop_slot:
+        if not slot.isdecimal():
+            raise UsageError(f"--drop-slot {slot}: the number of a keyslot is expected", hint="luksctl status")
     try:
         rate = 0 if arguments.max_rate is None else parse_size(arguments.max_rate)
-        dropped = tuple(int(slot) for slot in arguments.drop_slot)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if arguments.max_rate is not None and rate < _SLOWEST_BYTES_S:
         raise UsageError(f"--max-rate {arguments.max_rate} is too slow", hint="at least 64KiB")
     resilience = None if arguments.resilience is None else Resilience(arguments.resilience)
-    return Options(resilience, rate, dropped)
+    return Options(resilience, rate, tuple(int(slot) for slot in arguments.drop_slot))
 
 
 # ---- keys that no provider has --------------------------------------------------------------------------------------

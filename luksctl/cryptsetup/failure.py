@@ -54,9 +54,12 @@ def check(rc: int, operation: Operation, log: Log = NO_LOG) -> int:
     if rc >= 0:
         return rc
     number = -rc
-    default, hint = _MEANINGS.get(number, (os.strerror(number), None))
+    # Where any keyslot would do, the library gives the answer of the last one that it looked at, which may be that this
+    # one holds no key of the data: so it is while a volume is re-encrypted.
+    rejected = operation.unlocks and (number == errno.EPERM or (number == errno.ENOENT and operation.slot is None))
+    default, hint = _MEANINGS.get(errno.EPERM if rejected else number, (os.strerror(number), None))
     cause = default if log.first_error is None else log.first_error.rstrip(".")
-    kind = SlotPassphraseRejected if number == errno.EPERM and operation.unlocks else CryptsetupError
+    kind = SlotPassphraseRejected if rejected else CryptsetupError
     raise kind(
         f"{cause} ({errno.errorcode.get(number, number)})",
         errno=number,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -90,6 +89,8 @@ class LuksHeader:
 
     def _digests(self) -> Iterator[tuple[list[str], list[str]]]:
         """Yield keyslots and segments of each digest, as the JSON names them; none where it makes no sense."""
+        import json  # noqa: PLC0415  # looking for devices needs none
+
         try:
             found = [(digest["keyslots"], digest["segments"]) for digest in json.loads(self.json)["digests"].values()]
         except (ValueError, LookupError, TypeError, AttributeError):

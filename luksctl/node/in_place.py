@@ -15,7 +15,9 @@ from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks
 from luksctl.model.plan import Plan
 from luksctl.model.probe import Device
 from luksctl.node.node import Node
+from luksctl.node.sources import state_directory
 from luksctl.node.sync import ruling_config, wish
+from luksctl.node.trial import expect_no_trial
 from luksctl.reconcile.converge import look
 from luksctl.reconcile.desire import desire
 from luksctl.reconcile.in_place_steps import expect_room
@@ -92,6 +94,7 @@ def look_at_encrypted(node: Node, volume: str) -> Encrypted:
     """Find out whether `volume` can be decrypted in place; reads only. Refused with the reason where it cannot."""
     if volume != EPHEMERAL:
         raise Refused("only EPHEMERAL is decrypted in place: its header is kept on STATE meanwhile", volume=volume)
+    expect_no_trial(node)
     wanted = wish(node, ruling_config(node), volume)
     if wanted.encryption is not None:
         hint = "take its encryption out of the config, then: luksctl apply-config --mode staged, and reboot"
@@ -143,6 +146,9 @@ def _wanted(node: Node, volume: str) -> DesiredVolume:
             volume=volume,
             hint="docs/reset.md, A new STATE",
         )
+    expect_no_trial(node)
+    if state_directory(node) is None:
+        raise Refused("STATE is not mounted, so the config may only open", volume=volume, hint="luksctl status")
     config = ruling_config(node)
     wanted = desire(volume, config, memory_kib=node.system.memory_kib())
     if wanted.encryption is None:

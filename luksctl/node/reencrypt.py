@@ -19,6 +19,7 @@ from luksctl.node.node import Node
 from luksctl.node.recovery import Place, Show
 from luksctl.node.reencrypt_pace import Pace
 from luksctl.node.reencrypt_progress import ReencryptProgress, progress_of
+from luksctl.node.report import note_in_sync
 from luksctl.node.sync import ruling_config, wish
 from luksctl.node.trial import expect_no_trial
 from luksctl.node.units import reencrypt_unit
@@ -26,7 +27,7 @@ from luksctl.providers.recovery_key import make_recovery_key
 from luksctl.reconcile.converge import look
 from luksctl.reconcile.plan_reencrypt import HeldSlot
 from luksctl.reconcile.recovery import keys_to_try
-from luksctl.reconcile.reencryption import ReencryptSession, reencrypt_session
+from luksctl.reconcile.reencryption import ReencryptSession, expect_encrypted, reencrypt_session
 from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import frozen, replace
@@ -189,6 +190,8 @@ def go_on(node: Node, volume: str, recovery: Secret | None = None) -> ReencryptK
         with reencrypt_session(wanted, node.settings.volume(volume), node.ports, pace) as running:
             for done in running.go_on():
                 node.announce(done)
+            if running.in_sync is not None:
+                note_in_sync(node, volume, in_sync=running.in_sync)
     finally:
         pace.close()
     if found.reencrypt_stage is not ReencryptStage.PREPARING:
@@ -208,9 +211,4 @@ def _wish(node: Node, volume: str) -> DesiredVolume:
 
 
 def _look(node: Node, volume: str, wanted: DesiredVolume) -> Luks2:
-    found = look(wanted, node.settings.volume(volume), node.ports)
-    if found.plan.refusal is not None:
-        raise found.plan.refusal
-    if not isinstance(found.observed, Luks2):
-        raise Refused("it is not an encrypted volume", volume=volume, hint="luksctl status")
-    return found.observed
+    return expect_encrypted(look(wanted, node.settings.volume(volume), node.ports), volume)

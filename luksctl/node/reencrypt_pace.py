@@ -41,13 +41,16 @@ class Pace:
         self._told_s = float("-inf")
 
     def __call__(self, done_bytes: int, total_bytes: int) -> None:
-        """Take note of how far it is, and wait as long as it is too fast."""
-        self._note(done_bytes, total_bytes)
-        begun_s, begun_bytes = self._begun or (self._now_s, done_bytes)
+        """Wait as long as it is too fast, and take note of how far it is."""
+        if self._begun is None:
+            self._begun = self._now_s, done_bytes
+        begun_s, begun_bytes = self._begun
         if self._max_rate_bytes_s:
             ends_s = begun_s + (done_bytes - begun_bytes) / self._max_rate_bytes_s
             while (left_s := ends_s - self._now_s) > 0:
                 self._node.system.sleep(min(left_s, _SLEEP_S))
+        # After the wait, which is part of the time that these bytes took.
+        self._note(done_bytes, total_bytes)
 
     def close(self) -> None:
         """Take the file away: nothing runs any more."""
@@ -60,8 +63,6 @@ class Pace:
 
     def _note(self, done_bytes: int, total_bytes: int) -> None:
         now_s = self._now_s
-        if self._begun is None:
-            self._begun = now_s, done_bytes
         self._seen = [(at_s, done) for at_s, done in self._seen if at_s > now_s - _WINDOW_S]
         self._seen.append((now_s, done_bytes))
         if now_s - self._told_s >= _TOLD_EVERY_S or done_bytes == total_bytes:

@@ -23,7 +23,7 @@ from luksctl.hints import Final
 from luksctl.model.announced_step import ConcludeReset
 from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE, EncryptionPolicy
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.intent import EraseMethod, ResetIntent
+from luksctl.model.intent import DecryptIntent, EraseMethod, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Erasing, Missing
 from luksctl.model.probe import Device, Range
@@ -76,7 +76,19 @@ def look_at(node: Node, volumes: Sequence[str], method: EraseMethod, *, named: b
             node.tell(f"{volume}: {error.cause}; left out")
     if not found:
         raise DeviceMissing("none of the volumes is there", hint="luksctl status")
+    _expect_no_header_in_state(meta, tuple(target.volume for target in found))
     return tuple(found)
+
+
+def _expect_no_header_in_state(meta: MetaFacts, doomed: Sequence[str]) -> None:
+    """Raise Refused where STATE is erased, and another volume, which stays, has its only header there."""
+    for intent in meta.record.intents if STATE in doomed else ():
+        if isinstance(intent, DecryptIntent | ReencryptIntent) and intent.header and intent.volume not in doomed:
+            raise Refused(
+                f"it holds the only header of {intent.volume}, which is being decrypted in place",
+                volume=STATE,
+                hint=f"wait until it is plain (luksctl status), or name {intent.volume} as well, and erase both",
+            )
 
 
 def _meta(node: Node, volumes: Sequence[str]) -> MetaFacts:

@@ -236,7 +236,9 @@ def _plan_findings(seen: Preview) -> Iterator[str]:
 
 
 def _sync_findings(observed: Observed | None, report: Report | None) -> Iterator[str]:
-    if isinstance(observed, Luks2) and report is not None and report.in_sync is False:
+    if not isinstance(observed, Luks2) or observed.reencryption is not None:
+        return  # what is left to do for its keyslots is done when that has ended
+    if report is not None and report.in_sync is False:
         yield "the keyslots are not those of the config (luksctl sync)"
 
 

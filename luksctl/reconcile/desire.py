@@ -5,6 +5,7 @@ from __future__ import annotations
 from luksctl.model.config import STATE, EncryptionPolicy, KmsPolicy, MachineConfig
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.meta import MetaFacts
+from luksctl.value import replace
 
 # A keyslot made today must open on this machine when memory is short, so it may cost a quarter of it at the most.
 _MEMORY_SHARE = 4
@@ -16,6 +17,9 @@ def desire(volume: str, config: MachineConfig, *, memory_kib: int, format_refusa
     Tag 9 does not follow it; see `DesiredVolume.follow_in_meta`.
     """
     policy = config.policy.with_kdf_memory_at_most(memory_kib // _MEMORY_SHARE)
+    if volume == STATE:
+        # What is on it comes back from its config, and nothing else could keep its header meanwhile.
+        policy = replace(policy, in_place=False)
     return DesiredVolume(volume, config.encryption_of(volume), policy, format_refusal)
 
 

@@ -307,11 +307,13 @@ def _plain_to_encrypted(case: _Case, found: FilesystemFound) -> tuple[Step, ...]
 
     What was encrypted once and is plain now was put there by somebody else.
     """
+    from luksctl.reconcile.plan_in_place import by_hand, first_steps  # noqa: PLC0415  # few volumes are plain
+
     desired, kind = case.desired, found.signature.type
     if not desired.policy.in_place:
         raise NotBlank(
             f"{found.device.path} holds a plain {kind} filesystem, the config wants it encrypted; nothing was touched",
-            hint=f"luksctl encrypt {desired.volume} --in-place keeps its data; luksctl reset destroys it",
+            hint=by_hand(desired),
         )
     expecting = _who_expects_encryption(desired, case.meta)
     if expecting is not None:
@@ -321,8 +323,6 @@ def _plain_to_encrypted(case: _Case, found: FilesystemFound) -> tuple[Step, ...]
             "nothing was touched",
             hint="find out who put it there" + ("" if expecting == _META else by_name),
         )
-    from luksctl.reconcile.plan_in_place import first_steps  # noqa: PLC0415  # few boots encrypt in place
-
     return first_steps(desired, found, case.meta, case.fresh_uuid, case.scratch_dir)
 
 

@@ -177,6 +177,13 @@ def taken_back(intent: InPlaceIntent) -> InPlaceIntent:
     return replace(intent, phase=InPlacePhase.PREPARING, moved=None, head_sha256="")
 
 
+def by_hand(desired: DesiredVolume) -> str:
+    """Return what an operator can do about a plain volume that is to be encrypted, where nothing asks for it yet."""
+    if desired.volume == STATE:
+        return "luksctl reset --system-labels-to-wipe STATE --reboot: its config brings back what was on it"
+    return f"luksctl encrypt {desired.volume} --in-place keeps its data; luksctl reset destroys it"
+
+
 def recipe(desired: DesiredVolume) -> str:
     """Return what leads to an encrypted volume where that cannot be done in place."""
     return (

@@ -23,12 +23,20 @@ from luksctl.model.config import ConfiguredKey, VolumeEncryption, VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
 from luksctl.model.intent import ReencryptIntent, ReencryptKind, SlotRole
-from luksctl.model.observed import Luks2, ReencryptStage
+from luksctl.model.observed import (
+    Blank,
+    Decrypting,
+    Encrypting,
+    Erasing,
+    FilesystemFound,
+    Luks2,
+    ReencryptStage,
+)
 from luksctl.model.ports import Ports
 from luksctl.model.step import Done, Step
 from luksctl.reconcile.apply import Run
 from luksctl.reconcile.books import verified
-from luksctl.reconcile.converge import Session, look, reencryption_running
+from luksctl.reconcile.converge import Look, Session, look, reencryption_running
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.keys import try_key
 from luksctl.reconcile.plan_reencrypt import (
@@ -48,6 +56,24 @@ from luksctl.secret import Secret
 from luksctl.value import replace
 
 _SEALED_AWAY: Final = (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError)
+
+
+def expect_encrypted(found: Look, volume: str) -> Luks2:
+    """Return the encrypted volume that was found; what refuses it otherwise, or Refused with what is there."""
+    cause = "it is not an encrypted volume"
+    match found.observed:
+        case Erasing():
+            cause = "it is being erased"
+        case Encrypting() | Decrypting():
+            cause = "it is being encrypted or decrypted in place"
+        case Blank() | FilesystemFound():
+            pass  # what the config makes of it is another verb's work
+        case observed:
+            if found.plan.refusal is not None:
+                raise found.plan.refusal
+            if isinstance(observed, Luks2):
+                return observed
+    raise Refused(cause, volume=volume, hint=f"luksctl status {volume}")
 
 
 @contextmanager
@@ -74,6 +100,8 @@ class ReencryptSession:
         self._keyring = keyring
         self._progress = progress
         self._carried: dict[int, Secret] = {}
+        # Whether the keyslots are those of the config; None until the sync at the end has found out.
+        self.in_sync: bool | None = None
 
     # ---- begin ------------------------------------------------------------------------------------------------------
 
@@ -235,7 +263,9 @@ class ReencryptSession:
             running = Session(self._desired, self._settings, self._ports, keyring, settling=True)
             try:
                 yield from running.sync()
+                self.in_sync = True
             except (Degraded, NeedsReboot):
+                self.in_sync = False
                 # Keys that were given up, and cannot be made now, are no part of this.
                 found = self._luks2()
                 if found.reencryption is not None and not settled(found.header, found.reencryption):
@@ -256,12 +286,7 @@ class ReencryptSession:
         return self._desired.encryption
 
     def _luks2(self) -> Luks2:
-        found = look(self._desired, self._settings, self._ports)
-        if found.plan.refusal is not None:
-            raise found.plan.refusal
-        if not isinstance(found.observed, Luks2):
-            raise self._refused("it is not an encrypted volume", "luksctl status")
-        return found.observed
+        return expect_encrypted(look(self._desired, self._settings, self._ports), self._desired.volume)
 
     def _take(self, steps: tuple[Step, ...]) -> Iterator[Done]:
         wanted = self._desired

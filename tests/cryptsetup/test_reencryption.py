@@ -16,8 +16,14 @@ from luksctl.cryptsetup.formatting import FormatParameters
 from luksctl.cryptsetup.header import Requirement
 from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.keyslots import KeyslotStatus
-from luksctl.cryptsetup.reencryption import ReencryptMode, ReencryptParameters, ReencryptStatus, Resilience
-from luksctl.errors import CryptsetupError
+from luksctl.cryptsetup.reencryption import (
+    ReencryptFlag,
+    ReencryptMode,
+    ReencryptParameters,
+    ReencryptStatus,
+    Resilience,
+)
+from luksctl.errors import CryptsetupError, SlotPassphraseRejected
 from luksctl.model.config import CHEAPEST_KDF
 from luksctl.secret import Secret
 from luksctl.units import MIB
@@ -93,6 +99,16 @@ def test_ctrl_c_stops_between_two_hot_zones(prepared: str, key: Secret) -> None:
         device.reencryption.run(seen.append)
         assert seen[0].done_bytes >= 4 * MIB
         assert device.reencryption.state().status is ReencryptStatus.NONE
+
+
+def test_a_wrong_key_is_rejected_whichever_keyslot_was_tried_last(prepared: str, key: Secret) -> None:
+    """The library's own keyslot opens nothing, and is the last of them: that is no reason to say that none is there."""
+    with Device.open(prepared) as device, Secret.take(b"another key") as wrong:
+        device.reencryption.start(PARAMETERS, key, old_slot=0, new_slot=1, flags=ReencryptFlag.INITIALIZE_ONLY)
+        with pytest.raises(SlotPassphraseRejected, match="the key does not open it"):
+            device.reencryption.resume(PARAMETERS, wrong)
+        device.reencryption.resume(PARAMETERS, key)
+        device.reencryption.run()
 
 
 def test_killed_process_leaves_what_recovery_takes(prepared: str, key: Secret) -> None:

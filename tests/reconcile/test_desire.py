@@ -31,6 +31,13 @@ def test_a_wish_may_format_unless_told_otherwise_and_never_follows_in_meta() -> 
     assert not desire(STATE, config(), memory_kib=GIB_IN_KIB).follow_in_meta
 
 
+def test_only_ephemeral_is_encrypted_in_place() -> None:
+    """What is on STATE comes back from its config, whatever the policy says."""
+    wanted = replace(config(), policy=replace(config().policy, in_place=True))
+    assert desire(EPHEMERAL, wanted, memory_kib=GIB_IN_KIB).policy.in_place
+    assert not desire(STATE, wanted, memory_kib=GIB_IN_KIB).policy.in_place
+
+
 def test_kdf_memory_is_at_most_a_quarter_of_the_machine() -> None:
     """A machine with 256 MiB gets slots of 64 MiB; time and lanes stay."""
     assert desire(STATE, config(), memory_kib=256 * 1024).policy.kdf == KdfCost(4, 64 * 1024, 2)

@@ -140,7 +140,11 @@ def test_without_the_policy_it_is_refused_with_the_command(tmp_path: Path) -> No
     node = plain_ext4(tmp_path)
     plan = node_plan(node, cheap=True)
     assert isinstance(plan, NotBlank)
-    assert "luksctl encrypt STATE --in-place" in (plan.hint or "")
+    assert "luksctl reset --system-labels-to-wipe STATE" in (plan.hint or "")
+    with session(replace(cheap_wish(KEYS), volume="EPHEMERAL"), node.volume_settings, node.ports) as running:
+        refusal = running.look().plan.refusal
+    assert refusal is not None
+    assert "luksctl encrypt EPHEMERAL --in-place" in (refusal.hint or "")
 
 
 def test_a_volume_that_was_encrypted_before_is_never_taken_for_the_plain_one(tmp_path: Path) -> None:
