@@ -32,6 +32,7 @@ LONGEST = (
     "test_secure_boot",
     "test_tpm",
     "test_reset",
+    "test_in_place",
     "test_rig_smoke",
     "test_sealing_cuts",
     "test_kms",

@@ -7,14 +7,13 @@ power cuts are moments of that log, put under a running guest.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import NODE_ID, config, encrypted, mounted_from, node_spec, quick, report, status
+from nodes import NODE_ID, config, encrypted, luksctl_journal, mounted_from, node_spec, quick, report, status
 from rig.disk import Disk, Shelf
 from rig.machine import Machine
 from rig.spec import MachineSpec
@@ -22,7 +21,7 @@ from rig.writelog import read_log, replay
 from stage import Stage
 
 from luksctl.model.config import EPHEMERAL, STATE
-from tests.sampling import sampled
+from tests.sampling import everything
 
 KEY = "slot: 0, static: {passphrase: the one}"
 PLAIN = quick(config(encrypted(STATE, NODE_ID)))
@@ -33,8 +32,8 @@ UNIT = f"luksctl-reencrypt@{EPHEMERAL}.service"
 MAPPED, PARTITION = "/dev/mapper/luks2-EPHEMERAL", "/dev/disk/by-partlabel/EPHEMERAL"
 # xfsprogs make none below 300 MiB; 32 MiB behind it stay free, and META, STATE and the GPT are there as well.
 XFS_DISK_MIB, EXT4_DISK_MIB = 448, 224
-# How much the kernel has as encrypted when power is cut, in sectors of the mapping: a third of it, or so.
-CUT_AT_SECTORS = 200_000
+# How much the kernel has as encrypted when power is cut, in sectors of the mapping: two hot zones or more.
+CUT_AT_SECTORS = 50_000
 EXIT_NEEDS_REBOOT = 7
 # Moments at which power is cut: so many parts of the log of each way.
 CUTS = 12
@@ -43,7 +42,7 @@ mkdir -p {FILES}
 number=0
 until [ "$(df --output=pcent {MOUNTED} | tail -n 1 | tr -d ' %')" -ge $1 ]; do
     number=$((number + 1))
-    dd if=/dev/urandom of={FILES}/$number bs=1M count=2 status=none || exit 1
+    dd if=/dev/urandom of={FILES}/$number bs=1M count=8 status=none || exit 1
 done
 sync
 """
@@ -75,9 +74,11 @@ def apply(node: Machine, text: str, *words: str) -> str:
 
 
 def wait_until_encrypted(node: Machine) -> None:
-    """Wait until nothing is announced any more, and check that every key opens its keyslot."""
-    node.wait_until("luksctl status --json | grep -q '\"intents\": \\[\\]'", timeout_s=300)
-    volume = volume_of(node)
+    """Wait until the service has ended, and check that nothing is announced, and that every key opens its keyslot."""
+    node.wait_for_unit(UNIT, "inactive", timeout_s=300)
+    told = status(node)
+    assert told["meta"]["intents"] == [], luksctl_journal(node)
+    volume = told["volumes"][1]
     assert {slot["slot"]: slot["kind"] for slot in volume["slots"]} == {0: "static", 3: "nodeID"}
     assert volume["reencryption"] is None
     node.check("luksctl", "check", EPHEMERAL)
@@ -105,7 +106,7 @@ def test_a_plain_xfs_is_encrypted_where_it_is(machine: Callable[[MachineSpec], M
     node.restore()
     stage = Stage(node, disk)
     assert stage.boot().status == 0
-    fill(node, 10)
+    fill(node, 5)
     before = digest(node)
     said = apply(node, ENCRYPTED)
     assert f"luksctl encrypt {EPHEMERAL} --in-place" in said
@@ -143,7 +144,7 @@ class Way:
         return [(self.begun + (self.ended - self.begun) * part // CUTS, self) for part in range(CUTS)]
 
 
-@pytest.mark.timeout(7200 if os.environ.get("FAULTS") == "all" else 1800)
+@pytest.mark.timeout(7200 if everything() else 1800)
 def test_an_ext4_follows_its_config_there_and_back(
     machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
 ) -> None:
@@ -157,6 +158,8 @@ def test_an_ext4_follows_its_config_there_and_back(
     fill(node, 95)
     asks_for_encryption(node)
     ways = [is_encrypted(stage, digest(node)), is_decrypted(stage)]
+    if not everything():
+        return
     ways.append(is_encrypted(stage, has_to_make_room(stage)))
     node.cut_power()
     node.close()
@@ -198,7 +201,7 @@ def is_decrypted(stage: Stage) -> Way:
     assert stage.boot().status == 0, node.journal("-n", "60")
     stage.assert_both_mounted()
     told = volume_of(node)["reencryption"]
-    assert (told["kind"], told["totalBytes"] >= told["doneBytes"]) == ("decrypt", True)
+    assert told["totalBytes"] >= told["doneBytes"]
     wait_until_plain(stage)
     assert digest(node) == before
     return Way(begun, entries(stage.disk), before, encrypts=False)
@@ -232,7 +235,7 @@ def heals_after_cuts(
     node = machine(node_spec(MachineSpec(disks=(disk,)), PLAIN + BY_CONFIG))
     node.restore()
     stage = Stage(node, disk)
-    for cut, way in sampled(cuts, len(cuts)):
+    for cut, way in cuts:
         stage.show(replay(logged.base_path, log, cut, disks.directory / "torn.img"))
         assert stage.boot().status == 0, node.journal("-n", "60")
         assert digest(node) == way.files

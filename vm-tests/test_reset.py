@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from first_boots import CONFIG, DISK_MIB, DRIVER, StepEnd, drive
-from nodes import NODE_ID, config, encrypted, mounted_from, node_spec, quick, report, status
+from nodes import NODE_ID, config, encrypted, meta_facts, mounted_from, node_spec, quick, report, status
 from power_cuts import sampled
 from rig.disk import Disk, Shelf
 from rig.machine import Machine
@@ -18,7 +19,9 @@ from rig.spec import MachineSpec
 from rig.writelog import read_log, replay
 from stage import Stage
 
-from luksctl.model.config import EPHEMERAL, STATE
+from luksctl.model.config import EPHEMERAL, META, STATE
+from luksctl.model.intent import ResetIntent
+from tests.sampling import everything
 
 OLD, NEW = "slot: 0, static: {passphrase: the old one}", "slot: 2, static: {passphrase: the new one}"
 FIRST = quick(config(encrypted(STATE, NODE_ID), encrypted(EPHEMERAL, OLD)))
@@ -28,6 +31,8 @@ STORED, SUBMITTED = "/system/state/config.yaml", "/root/config.yaml"
 MARKER = "/system/ephemeral/marker"
 EXIT_NEEDS_REBOOT, EXIT_MAINTENANCE = 7, 12
 COPIES_BYTES = 32 * 1024
+GIB = 1 << 30
+NODE_DISK = "/dev/disk/by-id/virtio-disk"
 JSON_AT, HEADER_BYTES, SAMPLE_BYTES = 4096, 16384, 512
 
 
@@ -260,3 +265,39 @@ def test_a_cut_reset_is_ended_by_the_next_boot(
         if cut >= ends[0]:
             assert [left_of(disk, traces) for traces in before] == [[], []], cut
             assert node.run("test", "-e", MARKER).status != 0
+
+
+def overwritten_bytes(disk: Disk) -> int:
+    """Return how far META says that the overwriting of EPHEMERAL came; read from the disk while the guest runs."""
+    place = disk.partition(META)
+    intent = meta_facts(disk.read(place.offset_bytes, place.size_bytes)).record.intent(EPHEMERAL)
+    return intent.position_bytes if isinstance(intent, ResetIntent) else 0
+
+
+@pytest.mark.skipif(not everything(), reason="it overwrites gigabytes; make faults does")
+def test_overwriting_goes_on_after_a_power_cut(machine: Callable[[MachineSpec], Machine], disks: Shelf) -> None:
+    """Cut after a gigabyte, the next boot overwrites the rest, and then formats the volume and mounts it."""
+    disk = disks.talos(size_mib=2600)
+    node = machine(node_spec(MachineSpec(disks=(disk,)), CONFIG))
+    node.restore()
+    stage = Stage(node, disk)
+    assert stage.boot().status == 0
+    node.check("systemctl", "stop", "system-ephemeral.mount")
+    place = disk.partition(EPHEMERAL)
+    marks = [place.offset_bytes + at for at in (GIB // 2, place.size_bytes - GIB // 4)]
+    for at in marks:
+        node.check("dd", "if=/dev/urandom", f"of={NODE_DISK}", "bs=1M", "count=1", f"seek={at}", "oflag=seek_bytes")
+    node.check("sync")
+    assert all(disk.read(at, GIB // 1024).strip(b"\0") for at in marks)
+    node.begin("luksctl", "reset", "--system-labels-to-wipe", EPHEMERAL, "--zero", "--yes", timeout_s=300)
+    deadline_s = time.monotonic() + 300
+    while overwritten_bytes(disk) < GIB:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
+    node.cut_power()
+    assert GIB <= overwritten_bytes(disk) < place.size_bytes
+    node.start()
+    node.wait_for_unit("system-ephemeral.mount", timeout_s=300)
+    stage.assert_both_mounted()
+    assert status(node)["meta"]["intents"] == []
+    assert not any(disk.read(at, GIB // 1024).strip(b"\0") for at in marks)

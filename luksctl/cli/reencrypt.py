@@ -32,13 +32,12 @@ _SILENT_TOO_LONG_S: Final = 90.0
 # Below this, a hot zone of one sector would take longer than a minute.
 _SLOWEST_BYTES_S: Final = 64 * KIB
 
-_ENDED: Final = {
+_ENDED: Final[dict[ReencryptKind | None, str]] = {
+    None: "nothing is left to do",
     ReencryptKind.RENEW: "it has a new volume key, and every key is back in its slot",
     ReencryptKind.ENCRYPT: "all of it is encrypted",
     ReencryptKind.DECRYPT: "all of it is decrypted; the next boot mounts it plain",
 }
-
-_GOES_ON: Final = "it goes on by itself; luksctl status shows how far it is"
 
 
 def configure(parser: Parser) -> None:
@@ -77,11 +76,11 @@ def run(arguments: Namespace, context: Context) -> int:
         is_open, handed_out = _begin(arguments, options, context, volume)
         here = here or not is_open
     if here:
-        return _tell(context, volume, _ended(go_on(node, volume)), handed_out=handed_out)
+        return _tell(context, volume, _ENDED[go_on(node, volume)], handed_out=handed_out)
     start_service(node, volume)
     if not arguments.wait:
-        return _tell(context, volume, _GOES_ON, ended=False, handed_out=handed_out)
-    return _tell(context, volume, _ended(_follow(node, volume, context)), handed_out=handed_out)
+        return _tell(context, volume, handed_out=handed_out)
+    return _tell(context, volume, _ENDED[_follow(node, volume, context)], handed_out=handed_out)
 
 
 def _begin(arguments: Namespace, options: Options, context: Context, volume: str) -> tuple[bool, bool]:
@@ -104,18 +103,15 @@ def _begin(arguments: Namespace, options: Options, context: Context, volume: str
     return is_open, bool(shown)
 
 
-def _ended(kind: ReencryptKind | None) -> str:
-    return "nothing is left to do" if kind is None else _ENDED[kind]
-
-
-def _tell(context: Context, volume: str, text: str, *, ended: bool = True, handed_out: bool = False) -> int:
-    """Say how far it came; on standard error where the new recovery key is the one document on standard output."""
+def _tell(context: Context, volume: str, ended: str = "", *, handed_out: bool = False) -> int:
+    """Say how it ended, or that it goes on; on standard error where the new recovery key is the one document."""
+    text = ended or "it goes on by itself; luksctl status shows how far it is"
     if handed_out:
         context.console.note(f"{volume}: {text}")
         context.console.note(f"next: luksctl recovery verify {volume}")
     else:
         context.console.say(f"{volume}: {text}")
-        context.console.document({"volume": volume, "ended": ended})
+        context.console.document({"volume": volume, "ended": bool(ended)})
     return 0
 
 
@@ -129,7 +125,7 @@ def _resume(arguments: Namespace, context: Context, node: Node, volume: str) -> 
     if arguments.recovery or arguments.recovery_fd is not None:
         recovery = ask_recovery_key(arguments.recovery_fd)
     try:
-        return _tell(context, volume, _ended(go_on(node, volume, recovery)))
+        return _tell(context, volume, _ENDED[go_on(node, volume, recovery)])
     finally:
         if recovery is not None:
             recovery.close()

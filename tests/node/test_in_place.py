@@ -32,9 +32,9 @@ KEYS = document(EPHEMERAL, static(3, PASSPHRASE))
 DATA_BYTES = 48 * MIB
 
 
-def configure(images: ImageNode, *documents: str) -> None:
+def configure(images: ImageNode, *documents: str, policy: str = CHEAP) -> None:
     """Make these STATE's own config, with keys that cost next to nothing."""
-    store_config(str(images.state), parse_config("---\n".join((*documents, CHEAP)).encode(), "a test", "config.yaml"))
+    store_config(str(images.state), parse_config("---\n".join((*documents, policy)).encode(), "a test", "config.yaml"))
 
 
 @pytest.fixture
@@ -95,6 +95,20 @@ def test_what_was_asked_for_is_done_by_the_boot_and_undone_the_same_way(images: 
     assert back.kind is ReencryptKind.DECRYPT
     assert go_on(images.node, EPHEMERAL)
     assert intents(images) == ()
+    assert image.read_bytes()[:DATA_BYTES] == before
+    assert not list(images.state.glob("*.header"))
+
+
+def test_the_config_alone_is_enough_there_and_back(images: ImageNode) -> None:
+    """With inPlace in the policy nobody asks: keys that come or go are followed by the next boot, the bytes stay."""
+    image, in_place = images.images[EPHEMERAL], CHEAP + "inPlace: true\n"
+    before = image.read_bytes()[:DATA_BYTES]
+    for documents, kind in (((STATE_KEYS, KEYS), ReencryptKind.ENCRYPT), ((STATE_KEYS,), ReencryptKind.DECRYPT)):
+        configure(images, *documents, policy=in_place)
+        boot(images)
+        assert go_on(images.node, EPHEMERAL) is kind
+        assert intents(images) == ()
+    boot(images)
     assert image.read_bytes()[:DATA_BYTES] == before
     assert not list(images.state.glob("*.header"))
 
