@@ -74,7 +74,8 @@ faults: venv vm-packages ## every power cut that make unit and vm-test take a sa
 	$(say) 'power cuts at every write, on image files; the table goes into docs/reliability.md'
 	@$(bin)/python -m tests.faults
 	$(say) 'power cuts in virtual machines, all of them'
-	@FAULTS=all $(pytest) vm-tests/test_power_cuts.py vm-tests/test_sealing_cuts.py -v -n $(GUESTS) --dist load $(ARGS)
+	@FAULTS=all $(pytest) vm-tests/test_power_cuts.py vm-tests/test_sealing_cuts.py \
+		vm-tests/test_reencrypt.py -v -n $(GUESTS) --dist load $(ARGS)
 
 .PHONY: bench
 bench: venv ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some
