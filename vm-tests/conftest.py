@@ -36,6 +36,7 @@ LONGEST = (
     "test_rig_smoke",
     "test_sealing_cuts",
     "test_kms",
+    "test_reencrypt",
     "test_kms_service",
     "test_locked_ephemeral",
     "test_maintenance",

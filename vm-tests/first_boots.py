@@ -36,8 +36,8 @@ ONE_STEP = (cheapest(("slot: 0, static: {passphrase: rotated}",), ("slot: 1, nod
 EVERY_CHANGE = tuple(cheapest(keys, keys) for keys in ((A, B), (B,), (B, A_AGAIN), (A_IN_B,), (LAST,)))
 ROTATED_PATH = "/root/rotated.yaml"
 
-# Runs one stage of the boot, applies a config, syncs a volume or resets some, and after each step waits until the rig
-# has noted how far the disk's write log got.
+# Runs one stage of the boot, applies a config, syncs a volume, gives it a new volume key or resets some, and after each
+# step waits until the rig has noted how far the disk's write log got.
 DRIVER = """
 import json, os, sys, time
 sys.path.insert(0, "/opt/luksctl")
@@ -45,9 +45,11 @@ from luksctl.config.documents import parse_machine_config
 from luksctl.node.apply_config import apply_config
 from luksctl.model.intent import EraseMethod
 from luksctl.node.boot import open_volume
+from luksctl.node.reencrypt import Options, begin, go_on
 from luksctl.node.reset import announce as announce_reset, erase_announced, look_at
 from luksctl.node.sync import sync
 from luksctl.node.waiting import boot_deadline
+from luksctl.secret import Secret
 from luksctl.wiring import build_node, read_settings
 
 os.makedirs("/run/steps", exist_ok=True)
@@ -74,6 +76,12 @@ try:
     elif sys.argv[1].startswith("sync="):
         (synced,) = sync(node, (sys.argv[1].removeprefix("sync="),))
         assert synced.in_sync, synced
+    elif sys.argv[1].startswith("reencrypt="):
+        volume, recovery_key = sys.argv[1].removeprefix("reencrypt=").split(":")
+        with open(recovery_key, "rb") as text:
+            key = text.read().strip()
+        begin(node, volume, Options(), lambda held: Secret.take(key), lambda place, made: None)
+        go_on(node, volume)
     else:
         open_volume(node, sys.argv[1], boot_deadline(node))
 finally:
@@ -134,7 +142,7 @@ class FirstBoot:
 
 
 def drive(machine: Machine, disk: Disk, what: str, seen: list[StepEnd]) -> None:
-    """Run one stage, a config, a sync or a reset in the guest, and note where each step ended in the write log."""
+    """Do one thing of DRIVER in the guest, and note where each of its steps ended in the write log."""
     run = machine.begin("python3", "/root/driver.py", what)
     number = 0
     while True:

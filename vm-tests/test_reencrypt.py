@@ -1,151 +1,238 @@
-"""A mounted volume gets a new volume key under write load: data and keys are as before, the old header is of no use.
+"""Mounted volumes get new volume keys under write load: data and keys are as before, the old keys are of no use.
 
-The whole run is written down once; power cuts are moments of that log, put under a running guest.
+The power goes in the middle, and the next boot goes on by itself. `make faults` also writes a whole run down, and cuts
+it at the end of each step and at twenty moments of its re-encryption.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import NODE_ID, config, encrypted, node_spec, quick, status
-from rig.disk import Disk, Shelf
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import XTS
+from first_boots import DRIVER, StepEnd, drive
+from nodes import CHEAP_POLICY, NODE_ID, encrypted, meta_facts, node_spec, quick, status
+from rig import host
+from rig.disk import MIB, Disk, Shelf
+from rig.errors import NoAnswer
 from rig.machine import Machine
 from rig.spec import MachineSpec
 from rig.writelog import read_log, replay
 from stage import Stage
 
-from luksctl.model.config import EPHEMERAL
-from tests.sampling import sampled
+from luksctl.cryptsetup.device import Device
+from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE
+from luksctl.secret import Secret
+from tests.sampling import everything
 
 PASSPHRASE = "the static one"
-KEYS = (NODE_ID, f"slot: 3, static: {{passphrase: {PASSPHRASE}}}", "slot: 5, static: {passphrase: another}")
-EXT4 = "filesystems: {EPHEMERAL: ext4}\n"
-CONFIG = quick(config(encrypted("STATE", NODE_ID), encrypted(EPHEMERAL, *KEYS)) + EXT4)
-KEY, HEADER = "/root/recovery-key", "/root/header.img"
-DATA, LOAD = "/system/ephemeral/data", "/system/ephemeral/load"
-DATA_MIB = 24
-UNIT = f"luksctl-reencrypt@{EPHEMERAL}.service"
-WRITE_LOAD = f"i=0; while i=$((i+1)); do echo $i >{LOAD}.new; sync {LOAD}.new; mv {LOAD}.new {LOAD}; sleep 0.1; done"
-# Moments at which power is cut: so many parts of the log of the run, from the announcement to the end.
-CUTS, SHARE = 20, 20
-EXIT_BUSY = 11
+STATIC, TPM = f"slot: 3, static: {{passphrase: {PASSPHRASE}}}", "slot: 5, tpm: {}"
+POLICY = CHEAP_POLICY + "filesystems: {STATE: xfs, EPHEMERAL: ext4}\ntpm: {literalPCRs: true}\n"
+CONFIG = quick(encrypted(STATE, NODE_ID, STATIC) + encrypted(EPHEMERAL, NODE_ID, STATIC) + POLICY)
+WITH_TPM = quick(encrypted(STATE, NODE_ID, STATIC) + encrypted(EPHEMERAL, NODE_ID, STATIC, TPM) + POLICY)
+KEYS = {STATE: {0: "nodeID", 3: "static"}, EPHEMERAL: {0: "nodeID", 3: "static"}}
+KEYS_WITH_TPM = {STATE: KEYS[STATE], EPHEMERAL: KEYS[EPHEMERAL] | {5: "tpm"}}
+KEY, RECOVERY = "/root/recovery-key", 30
+PATHS = {STATE: "/system/state", EPHEMERAL: "/system/ephemeral"}
+DATA_MIB = 8
+WRITE_LOAD = "while :; do for p in {}; do dd if=/dev/urandom of=$p bs=64k count=1 conv=fsync; done; sleep 1; done"
+LOAD = WRITE_LOAD.format(" ".join(f"{path}/load" for path in PATHS.values()))
+# There is time to look at what runs, and hot zones are no larger than what goes through in a second: so neither ends
+# before the power goes, although STATE begins earlier.
+RATES = {STATE: "1MiB", EPHEMERAL: "2MiB"}
+CUT_AT_BYTES = 8 * MIB
+HEADER_BYTES = 16 * MIB
+# Where the magic number of each filesystem stands.
+MAGIC = {STATE: (0, b"XFSB"), EPHEMERAL: (1080, b"\x53\xef")}
+CUTS = 20
 
 
-def volume_of(node: Machine) -> dict[str, Any]:
-    """Return what status says of EPHEMERAL."""
-    found: dict[str, Any] = status(node)["volumes"][1]
-    return found
-
-
-def wait_until_ended(node: Machine) -> None:
-    """Wait until nothing is announced any more."""
-    node.wait_until("luksctl status --json | grep -q '\"intents\": \\[\\]'", timeout_s=300)
-
-
-def assert_all_is_as_before(node: Machine, recovery_slots: int) -> None:
-    """Check that every key is at its configured number and in sync, and how many other slots there are."""
-    volume = volume_of(node)
-    kinds = {slot["slot"]: slot["kind"] for slot in volume["slots"]}
-    configured = {number: kind for number, kind in kinds.items() if kind != "recovery"}
-    assert configured == {0: "nodeID", 3: "static", 5: "static"}
-    assert len(kinds) == 3 + recovery_slots
-    assert volume["reencryption"] is None
-    node.check("luksctl", "sync", "--dry-run")
-    node.check("luksctl", "check", EPHEMERAL)
-
-
-def test_volume_key_of_a_mounted_volume_is_renewed(
+def test_mounted_volumes_get_new_keys_though_the_power_goes(
     machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
 ) -> None:
-    """Begun under write load, it goes on in its service, and again after power cuts at moments of the whole run."""
-    (tmp_path / "logged").mkdir()
-    logged = Shelf(tmp_path / "logged").talos(size_mib=256, log_writes=True)
-    node = machine(node_spec(MachineSpec(disks=(logged,)), CONFIG))
-    node.restore()
-    stage = Stage(node, logged)
-    assert stage.boot().status == 0
-    digest = makes_data_and_keys(node)
-    begun = renews_it(node, logged)
-    node.check("sync")
-    ended = len(read_log(logged.log_path).entries)
-    assert node.check("sha256sum", DATA).split()[0] == digest
-    assert_all_is_as_before(node, 1)
-    the_old_header_is_of_no_use(stage)
-    node.cut_power()
-    node.close()
-    heals_after_cuts(machine, disks, logged, digest, [begun + (ended - begun) * part // CUTS for part in range(CUTS)])
-
-
-def makes_data_and_keys(node: Machine) -> str:
-    """Fill EPHEMERAL, add a recovery key, keep a header of the old volume key; return the digest of the data."""
-    node.check("sh", "-c", f"dd if=/dev/urandom of={DATA} bs=1M count={DATA_MIB} status=none && sync")
-    node.check("sh", "-c", f"umask 077; luksctl recovery add {EPHEMERAL} >{KEY}")
-    node.check("luksctl", "header", "backup", EPHEMERAL, "--unencrypted", "--to", HEADER)
-    return node.check("sha256sum", DATA).split()[0]
-
-
-def renews_it(node: Machine, logged: Disk) -> int:
-    """Re-encrypt under load; return where the log of the disk was when it began."""
-    refused = node.run("luksctl", "reencrypt", EPHEMERAL)
-    assert refused.status == 3, refused
-    assert "its recovery key was not given" in refused.stderr
-    slot = next(each["slot"] for each in volume_of(node)["slots"] if each["kind"] == "recovery")
-    load = node.begin("sh", "-c", WRITE_LOAD)
-    begun = len(read_log(logged.log_path).entries)
-    node.check("sh", "-c", f"exec luksctl reencrypt {EPHEMERAL} --no-wait --max-rate 16MiB --key-fd {slot}:3 3<{KEY}")
-    node.wait_until(f"luksctl status --json {EPHEMERAL} | grep -q '\"running\": true'", timeout_s=60)
-    while_running(node)
-    wait_until_ended(node)
-    node.check("pkill", "-f", LOAD)
-    node.finish(load)
-    return begun
-
-
-def while_running(node: Machine) -> None:
-    """Check what is told, and that whatever changes keyslots waits, and is refused rather than failed."""
-    told = volume_of(node)["reencryption"]
-    assert (told["stage"], told["running"]) == ("running", True)
-    assert told["totalBytes"] > told["doneBytes"]
-    for words in (("sync",), ("recovery", "add", EPHEMERAL)):
-        refused = node.run("luksctl", *words, "--json")
-        error = json.loads(refused.stdout)["error"]
-        assert (refused.status, error) == (EXIT_BUSY, "ReencryptionRunning"), refused
-
-
-def the_old_header_is_of_no_use(stage: Stage) -> None:
-    """Check that a header kept from before opens, with its passphrase, nothing that could be read."""
-    node = stage.machine
-    with stage.let_go():
-        device = node.check("sh", "-c", "readlink -f /dev/disk/by-partlabel/EPHEMERAL").strip()
-        opened = f"printf '{PASSPHRASE}' | cryptsetup open --readonly --key-file - --header {HEADER} {device} old"
-        node.check("sh", "-c", opened)
-        assert node.run("blkid", "-p", "/dev/mapper/old").status == 2
-        node.check("cryptsetup", "close", "old")
-
-
-def heals_after_cuts(
-    machine: Callable[[MachineSpec], Machine], disks: Shelf, logged: Disk, digest: str, cuts: list[int]
-) -> None:
-    """Boot after each cut: mounted at once with the same data, and everything in place after a while, by itself."""
-    log = read_log(logged.log_path)
-    disk = Disk(disks.directory / "cut.img", "disk")
-    replay(logged.base_path, log, cuts[0], disk.path)
+    """Both at once, under write load; cut in the middle, they are mounted at once, and the rest is done by itself."""
+    disk = disks.partitioned([(META, "1M"), (STATE, "48M"), (EPHEMERAL, "")], size_mib=105)
     node = machine(node_spec(MachineSpec(disks=(disk,)), CONFIG))
     node.restore()
+    assert Stage(node, disk).boot().status == 0
+    digests = makes_data(node)
+    old = {volume: old_header(disk, volume, tmp_path) for volume in PATHS}
+    begins_under_load(node, disk)
+    node.cut_power()
+    assert announced(disk) == {STATE, EPHEMERAL}
+    node.restore()
     stage = Stage(node, disk)
-    for cut in sampled(cuts, SHARE):
-        stage.show(replay(logged.base_path, log, cut, disks.directory / "torn.img"))
+    assert stage.boot().status == 0, node.journal("-n", "60")
+    stage.assert_both_mounted()
+    node.begin("sh", "-c", LOAD, timeout_s=600)
+    assert digests_of(node) == digests
+    wait_until_ended(disk)
+    assert digests_of(node) == digests
+    assert_all_is_as_before(node, KEYS)
+    for volume, header in old.items():
+        assert not opens_the_filesystem(disk, volume, header)
+
+
+@pytest.mark.skipif(not everything(), reason="FAULTS=all cuts one run some thirty times")
+@pytest.mark.timeout(7200)
+def test_a_run_that_is_cut_anywhere_is_gone_on_with(
+    machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
+) -> None:
+    """After each step, and at twenty moments of the re-encryption: mounted at once with the same data, ended by itself.
+
+    A key in the TPM is among them, which takes a boot of its own.
+    """
+    logged = disks.talos("logged", 192, log_writes=True)
+    node = machine(node_spec(MachineSpec(disks=(logged,), tpm=True), WITH_TPM))
+    assert node.start() == "running"
+    digests = makes_data(node)
+    node.write_file("/root/driver.py", DRIVER)
+    load = node.begin("sh", "-c", LOAD, timeout_s=600)
+    steps: list[StepEnd] = []
+    drive(node, logged, f"reencrypt={EPHEMERAL}:{KEY}", steps)
+    node.check("pkill", "-f", "conv=fsync")
+    node.finish(load)
+    assert digests_of(node) == digests
+    assert_all_is_as_before(node, KEYS_WITH_TPM)
+    node.cut_power()
+    log = read_log(logged.log_path)
+    disk = Disk(replay(logged.base_path, log, len(log.entries), disks.directory / "disk.img"))
+    node.spec = replace(node.spec, disks=(disk,))
+    assert node.start() == "running"
+    stage = Stage(node, disk)
+    for cut in cuts_of(steps):
+        stage.show(replay(logged.base_path, log, cut, tmp_path / "torn.img"))
         assert stage.boot().status == 0, node.journal("-n", "60")
         stage.assert_both_mounted()
-        assert node.check("sha256sum", DATA).split()[0] == digest
-        wait_until_ended(node)
-        assert node.check("sha256sum", DATA).split()[0] == digest
-        assert_all_is_as_before(node, 1)
+        assert digests_of(node) == digests
+        wait_until_ended(disk)
+        assert digests_of(node) == digests
+        assert_all_is_as_before(node, KEYS_WITH_TPM)
 
 
-pytestmark = pytest.mark.timeout(7200 if os.environ.get("FAULTS") == "all" else 1800)
+def cuts_of(steps: list[StepEnd]) -> list[int]:
+    """Return the ends of all steps, and twenty moments spread over what re-encrypts the data."""
+    (number,) = (number for number, step in enumerate(steps) if step.name == "RunReencryption")
+    before, after = steps[number - 1].entries, steps[number].entries
+    inside = {before + (after - before) * part // (CUTS + 1) for part in range(1, CUTS + 1)}
+    return sorted(inside | {step.entries for step in steps})
+
+
+# ---- the data and the keys ------------------------------------------------------------------------------------------
+
+
+def makes_data(node: Machine) -> dict[str, str]:
+    """Fill both volumes, and add a recovery key to EPHEMERAL; return the digests of the data."""
+    for path in PATHS.values():
+        node.check("sh", "-c", f"dd if=/dev/urandom of={path}/data bs=1M count={DATA_MIB} status=none")
+    node.check("sh", "-c", f"umask 077; luksctl recovery add {EPHEMERAL} >{KEY} && sync")
+    return digests_of(node)
+
+
+def digests_of(node: Machine) -> dict[str, str]:
+    """Return the digests of what was written into both volumes, read from the medium."""
+    files = " ".join(f"{path}/data" for path in PATHS.values())
+    lines = node.check("sh", "-c", f"echo 3 >/proc/sys/vm/drop_caches; sha256sum {files}").splitlines()
+    return dict(zip(PATHS, (line.split()[0] for line in lines), strict=True))
+
+
+def assert_all_is_as_before(node: Machine, keys: dict[str, dict[int, str]]) -> None:
+    """Check that every key opens its volume at its configured number, and the recovery key wherever it is now."""
+    found = status(node)
+    assert found["exitCode"] == 0, found
+    for volume in found["volumes"]:
+        kinds = {slot["slot"]: slot["kind"] for slot in volume["slots"]}
+        assert {number: kind for number, kind in kinds.items() if kind != "recovery"} == keys[volume["volume"]]
+        assert list(kinds.values()).count("recovery") == (volume["volume"] == EPHEMERAL)
+        assert volume["reencryption"] is None
+    node.check("luksctl", "check")
+
+
+def old_header(disk: Disk, volume: str, directory: Path) -> Path:
+    """Keep the header as it is now; it opens the filesystem, which shows that the look at that is a true one."""
+    header = directory / f"{volume}.header"
+    header.write_bytes(disk.read(disk.partition(volume).offset_bytes, HEADER_BYTES))
+    assert opens_the_filesystem(disk, volume, header)
+    return header
+
+
+def opens_the_filesystem(disk: Disk, volume: str, header: Path) -> bool:
+    """Tell whether the volume key that the static passphrase opens in `header` shows a filesystem on the disk."""
+    with (
+        Secret.take(PASSPHRASE.encode()) as key,
+        Device.open(str(header)) as device,
+        device.volume_key(key) as volume_key,
+        volume_key.view() as view,
+    ):
+        sector_bytes = device.header.metadata()["segments"]["0"]["sector_size"]
+        data = disk.read(disk.partition(volume).offset_bytes + HEADER_BYTES, 4096)
+        plain = b"".join(_decrypted(bytes(view), data, sector_bytes))
+    place, magic = MAGIC[volume]
+    return plain[place : place + len(magic)] == magic
+
+
+def _decrypted(key: bytes, data: bytes, sector_bytes: int) -> Iterator[bytes]:
+    """Yield the sectors of `data`, the first of a volume, by aes-xts-plain64."""
+    for at in range(0, len(data), sector_bytes):
+        worker = Cipher(AES(key), XTS(struct.pack("<QQ", at // 512, 0))).decryptor()
+        yield worker.update(data[at : at + sector_bytes]) + worker.finalize()
+
+
+# ---- how far it is --------------------------------------------------------------------------------------------------
+
+
+def begins_under_load(node: Machine, disk: Disk) -> None:
+    """Begin both under write load, see them run, and return when EPHEMERAL has come as far as it is to come."""
+    node.begin("sh", "-c", LOAD, timeout_s=600)
+    begun = [
+        node.begin("sh", "-c", f"exec luksctl reencrypt {volume} --no-wait --max-rate {rate} {given}")
+        for (volume, rate), given in zip(RATES.items(), ("", f"--key-fd {RECOVERY}:3 3<{KEY}"), strict=True)
+    ]
+    for each in begun:
+        result = each.wait()
+        assert result.status == 0, result
+    wait_for(lambda: done_bytes(disk, STATE) > 2 * MIB)  # with the third hot zone there is a rate
+    (volume,) = status(node, STATE)["volumes"]
+    told = volume["reencryption"]
+    assert (told["stage"], told["running"]) == ("running", True)
+    assert told["bytesPerSecond"] > 0
+    assert told["remainingSeconds"] > 0
+    wait_for(lambda: done_bytes(disk, EPHEMERAL) >= CUT_AT_BYTES)
+
+
+def announced(disk: Disk) -> set[str]:
+    """Return which volumes META announces something for; from outside, which costs the guest nothing."""
+    meta = disk.read(disk.partition(META).offset_bytes, META_SIZE_BYTES)
+    return {intent.volume for intent in meta_facts(meta).record.intents}
+
+
+def done_bytes(disk: Disk, volume: str) -> int:
+    """Return how much of the volume has the new volume key, by the first header copy."""
+    text = disk.read(disk.partition(volume).offset_bytes + 4096, 12 * 1024).split(b"\0")[0]
+    try:
+        first: dict[str, Any] = json.loads(text)["segments"]["0"]
+    except ValueError:  # it is being written just now
+        return 0
+    return 0 if first["size"] == "dynamic" else int(first["size"])
+
+
+def wait_until_ended(disk: Disk) -> None:
+    """Wait until nothing is announced any more."""
+    wait_for(lambda: not announced(disk))
+
+
+def wait_for(what: Callable[[], bool], timeout_s: float = 300) -> None:
+    """Wait until `what` is true of a disk; NoAnswer when it never is."""
+    end_s = time.monotonic() + timeout_s * host.patience()
+    while not what():
+        if time.monotonic() > end_s:
+            raise NoAnswer(f"not true in {timeout_s} s")
+        time.sleep(0.2)

@@ -9,21 +9,22 @@ from pathlib import Path
 import pytest
 
 from luksctl.cryptsetup.device import Device
-from luksctl.errors import DeviceError, Locked, ProviderUnavailable, Refused
+from luksctl.errors import DeviceError, Locked, ProviderUnavailable, ReencryptionRunning, Refused
 from luksctl.model import probe
 from luksctl.model.config import EPHEMERAL, STATE, ConfiguredKey
 from luksctl.model.observed import ReencryptStage
 from luksctl.model.ports import MadeKey
 from luksctl.node.header_backup import keep_before_removal, kept_backups
 from luksctl.node.node import Node
-from luksctl.node.recovery import add_recovery_key
+from luksctl.node.recovery import add_recovery_key, remove_recovery_key, replace_recovery_key
 from luksctl.node.reencrypt import Options, announced, begin, go_on, how_far, start_service
 from luksctl.node.reencrypt_pace import Pace, rate_path, read_rate
 from luksctl.node.reencrypt_progress import ReencryptProgress, duration
 from luksctl.node.reencrypt_unit import go_on_later
 from luksctl.node.report import Report, VolumeState, read_report, write_report
+from luksctl.node.rotate import rotate_slot
 from luksctl.node.status import node_status
-from luksctl.node.sync import adopt
+from luksctl.node.sync import adopt, sync
 from luksctl.node.volume_status import VolumeStatus
 from luksctl.providers.static import StaticProvider
 from luksctl.secret import Secret
@@ -227,6 +228,29 @@ def test_a_volume_of_one_copy_is_mended_first(image: ImageNode) -> None:
     with pytest.raises(Refused, match="do not agree"):
         begun(image)
     assert image.bytes_of() == before
+
+
+def test_whatever_changes_keys_waits_for_it(image: ImageNode) -> None:
+    """Rotation, sync, adoption and recovery keys are refused as running; neither a byte nor the config is changed."""
+    texts = []
+    place = add_recovery_key(image.node, EPHEMERAL, lambda _, key: texts.append(Secret.join(key)))
+    with texts[0] as recovery:
+        begin(image.node, EPHEMERAL, Options(), lambda _: Secret.join(recovery), lambda *_: None)
+    before, config = image.bytes_of(), (image.state / "config.yaml").read_bytes()
+    node = image.node
+    attempts: list[Callable[[], object]] = [
+        lambda: sync(node, (EPHEMERAL,)),
+        lambda: adopt(node, EPHEMERAL),
+        lambda: rotate_slot(node, EPHEMERAL, 0, lambda: Secret.take(b"three"), lambda *_: None),
+        lambda: add_recovery_key(node, EPHEMERAL, lambda *_: None),
+        lambda: remove_recovery_key(node, EPHEMERAL, place.slot),
+        lambda: replace_recovery_key(node, EPHEMERAL, place.slot, lambda *_: None),
+        lambda: begin(node, EPHEMERAL, Options(), lambda _: None, lambda *_: None),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ReencryptionRunning):
+            attempt()
+    assert (image.bytes_of(), (image.state / "config.yaml").read_bytes()) == (before, config)
 
 
 # ---- rate and remaining time ----------------------------------------------------------------------------------------
