@@ -1,4 +1,4 @@
-"""`luksctl` as another machine has it: its files are in a directory, which is the first word."""
+"""`luksctl` as another machine has it: its files are in a directory, the first word; a reboot is noted there."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import sys
 from pathlib import Path
 
 from luksctl.cli.main import main
+from luksctl.devices.reset_host import ResetHost
+from luksctl.devices.system import RunningSystem
 from tests.cli.desk import paths_in
 
 if __name__ == "__main__":
     directory = Path(sys.argv[1])
+    # The machine below is the one that runs these tests.
+    for host in (RunningSystem, ResetHost):
+        host.reboot = lambda _: (directory / "rebooted").touch()  # type: ignore[method-assign]
     sys.exit(main(("--settings", str(directory / "luksctl.yaml"), *sys.argv[2:]), paths_in(directory)))
