@@ -119,6 +119,8 @@ class Merger:
             index = self._matching(items, element, rule)
             if index is None:
                 items.append(element)
+            elif rule.whole:
+                items[index] = items[index] if same(items[index], element) else element
             else:
                 items[index] = self._element(items[index], element, path)
         unchanged = len(items) == len(here.items) and all(

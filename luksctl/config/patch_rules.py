@@ -19,10 +19,14 @@ class Rule(StrEnum):
 
 @frozen
 class Merge:
-    """The rule of a field. With MATCH, `selectors` are the fields that tell an element, the first one given counts."""
+    """The rule of a field. With MATCH, `selectors` are the fields that tell an element, the first one given counts.
+
+    `whole` says that the element of the patch takes the place of the one that it matches.
+    """
 
     rule: Rule
     selectors: tuple[str, ...] = ()
+    whole: bool = False
 
 
 USUAL: Final = Merge(Rule.USUAL)
@@ -37,9 +41,15 @@ _RULES: Final = {
     (_MACHINE, "cluster.apiServer.admissionControl"): Merge(Rule.MATCH, ("name",)),
     (_MACHINE, "machine.network.interfaces"): Merge(Rule.MATCH, ("interface", "deviceSelector")),
     (_MACHINE, "machine.network.interfaces.vlans"): Merge(Rule.MATCH, ("vlanId",)),
+    ("CRIBaseRuntimeSpecConfig", "overrides"): _REPLACE,
     ("ExtensionServiceConfig", "configFiles"): Merge(Rule.MATCH, ("mountPath",)),
+    ("ImageVerificationConfig", "rules"): Merge(Rule.MATCH, ("image",), whole=True),
+    ("KubeAuditPolicyConfig", "configuration"): _REPLACE,
+    ("KubeAuthenticationConfig", "configuration"): _REPLACE,
+    ("KubeCredentialProviderConfig", "configuration"): _REPLACE,
     ("KubeNetworkConfig", "podSubnets"): _REPLACE,
     ("KubeNetworkConfig", "serviceSubnets"): _REPLACE,
+    ("KubeStaticPodConfig", "pod"): _REPLACE,
     ("NetworkRuleConfig", "ingress"): _REPLACE,
     ("NetworkRuleConfig", "portSelector.ports"): _REPLACE,
 }

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.desk import Desk
+from tests.cli.reached import Nodes
+from tests.cli.sshd import Server, server
 
 
 @pytest.fixture
@@ -24,3 +26,20 @@ def terminal() -> Iterator[tuple[int, str]]:
     yield person, os.ttyname(behind)
     os.close(person)
     os.close(behind)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server that all tests here share; each adds hosts of its own."""
+    with server(tmp_path_factory.mktemp("sshd")) as found:
+        yield found
+
+
+@pytest.fixture
+def nodes(
+    running: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Nodes:
+    """Return a place for machines, with the client told how to reach them."""
+    monkeypatch.setenv("LUKSCTL_SSH", running.ssh)
+    monkeypatch.chdir(tmp_path)
+    return Nodes(running, tmp_path, capsys)

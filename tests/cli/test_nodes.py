@@ -6,65 +6,18 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from luksctl.cli.answers import WORST_FIRST, worst
 from luksctl.cli.main import main
-from tests.cli.desk import Answer, Desk, encrypted
-from tests.cli.sshd import Server, server
+from tests.cli.desk import encrypted
+from tests.cli.reached import Nodes
 from tests.house.tree import ROOT
 from tests.marker import MARKER as MARKER_BYTES
 
 MARKER = MARKER_BYTES.decode()
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Return a server that all tests here share; each adds hosts of its own."""
-    with server(tmp_path_factory.mktemp("sshd")) as found:
-        yield found
-
-
-class Nodes:
-    """Machines that are reached by name, and the command line of somebody who reaches them."""
-
-    def __init__(self, running: Server, directory: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.server = running
-        self.directory = directory
-        self.capture = capture
-
-    def add(self, name: str, role: str | None = None) -> Desk:
-        """Make a machine that this test knows as `name`; with the role, if any."""
-        directory = self.directory / name
-        directory.mkdir()
-        made = Desk(directory, self.capture)
-        self.server.add_host(self.host(name), directory, role)
-        return made
-
-    def host(self, name: str) -> str:
-        """Return what the client calls it."""
-        return f"{self.directory.name}-{name}".replace("_", "-")
-
-    def run(self, names: str, *words: str) -> Answer:
-        """Run `luksctl --nodes NAMES WORDS`."""
-        hosts = ",".join(self.host(name) for name in names.split(","))
-        self.capture.readouterr()
-        code = main(("--nodes", hosts, *words))
-        said = self.capture.readouterr()
-        return Answer(code, said.out.replace(f"{self.directory.name}-".replace("_", "-"), ""), said.err)
-
-
-@pytest.fixture
-def nodes(
-    running: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Nodes:
-    """Return a place for machines, with the client told how to reach them."""
-    monkeypatch.setenv("LUKSCTL_SSH", running.ssh)
-    monkeypatch.chdir(tmp_path)
-    return Nodes(running, tmp_path, capsys)
 
 
 def test_each_node_answers_for_itself(nodes: Nodes) -> None:
