@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import settings
+
+# A busy machine is no failure.
+settings.register_profile("luksctl", deadline=None)
+settings.load_profile("luksctl")
+
 
 def pytest_configure() -> None:
     """Take Ctrl-C as Python does by itself: a shell that starts tests in the background has it ignored."""

@@ -48,6 +48,7 @@ class Writer:
     draw: st.DrawFn
     flow: bool = True
     comments: list[str] = field(default_factory=list)
+    made: int = 0
 
     def document(self, value: dict[str, Any]) -> str:
         """Return a document whose root is a mapping in block form, or in braces."""
@@ -124,5 +125,6 @@ class Writer:
         return f" {self._new_comment()}" if self.draw(st.integers(0, 4)) == 0 else ""
 
     def _new_comment(self) -> str:
-        self.comments.append(f"# comment {len(self.comments)};")
+        self.comments.append(f"# comment {self.made};")
+        self.made += 1  # one that was taken back leaves its number to nobody
         return self.comments[-1]
