@@ -80,7 +80,7 @@ def test_mounted_volumes_get_new_keys_though_the_power_goes(
         assert not opens_the_filesystem(disk, volume, header)
 
 
-@pytest.mark.skipif(not everything(), reason="FAULTS=all cuts one run some thirty times")
+@pytest.mark.skipif(not everything(), reason="FAULTS=all cuts one run some forty times")
 @pytest.mark.timeout(7200)
 def test_a_run_that_is_cut_anywhere_is_gone_on_with(
     machine: Callable[[MachineSpec], Machine], disks: Shelf, tmp_path: Path
