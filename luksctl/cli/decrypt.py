@@ -11,7 +11,6 @@ from luksctl.cli.volumes import MANAGED, volume_of
 from luksctl.errors import NeedsReboot
 from luksctl.node.in_place import Encrypted, announce_decryption, look_at_encrypted
 from luksctl.node.retry import start_mounts
-from luksctl.wiring import reset_host
 
 
 def configure(parser: Parser) -> None:
@@ -44,7 +43,7 @@ def run(arguments: Namespace, context: Context) -> int:
         console.document({"waitsFor": found.open_as, "rebooting": arguments.reboot, **_fields(found)})
         if not arguments.reboot:
             return NeedsReboot.exit_code
-        reset_host().reboot()
+        node.system.reboot()
         return 0
     report = open_now(node, volume)
     if arguments.mount:

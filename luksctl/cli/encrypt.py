@@ -13,7 +13,6 @@ from luksctl.errors import NeedsReboot, UsageError
 from luksctl.node.in_place import Target, announce, look_at
 from luksctl.node.retry import start_mounts
 from luksctl.units import format_size
-from luksctl.wiring import reset_host
 
 
 def configure(parser: Parser) -> None:
@@ -48,7 +47,7 @@ def run(arguments: Namespace, context: Context) -> int:
         console.document({"waitsFor": target.holder, "rebooting": arguments.reboot, **_fields(target)})
         if not arguments.reboot:
             return NeedsReboot.exit_code
-        reset_host().reboot()
+        node.system.reboot()
         return 0
     report = open_now(node, volume)
     if arguments.mount:

@@ -19,7 +19,7 @@ from luksctl.model.intent import EraseMethod
 from luksctl.model.step import Step
 from luksctl.node import wipe
 from luksctl.node.letting_go import LettingGo
-from luksctl.node.node import Node
+from luksctl.node.node import Node, System
 from luksctl.node.reset import ERASED, LABELS, Outcome, Target, announce, erase_announced, look_at
 from luksctl.node.waiting import Deadline
 from luksctl.reconcile.plan_reset import steps_of_reset
@@ -81,7 +81,7 @@ def run(arguments: Namespace, context: Context) -> int:
             "rebooting": arguments.reboot,
         }
     )
-    return _end(arguments, outcomes)
+    return _end(arguments, outcomes, node.system)
 
 
 def _wanted(arguments: Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -188,11 +188,11 @@ def _fields(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _end(arguments: Namespace, outcomes: tuple[Outcome, ...]) -> int:
+def _end(arguments: Namespace, outcomes: tuple[Outcome, ...], system: System) -> int:
     if arguments.reboot:
-        reset_host().reboot()
+        system.reboot()
         return 0
     if arguments.shutdown:
-        reset_host().power_off()
+        system.power_off()
         return 0
     return NeedsReboot.exit_code if any(outcome.waits is not None for outcome in outcomes) else 0

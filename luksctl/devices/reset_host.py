@@ -1,4 +1,4 @@
-"""What a reset asks of the running machine: the operator's hooks, who uses a mount, units to stop, and a reboot."""
+"""What a reset asks of the running machine: the operator's hooks, who uses a mount, and units to stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from luksctl.hints import Final, final
 from luksctl.value import frozen
 
 _SYSTEMCTL: Final = Program("systemctl", "systemd")
-_REQUEST_S: Final = 30.0
 _LINKS: Final = ("cwd", "root", "exe")
 
 
@@ -56,14 +55,6 @@ class ResetHost:
     def stop_unit(self, unit: str, timeout_s: float) -> None:
         """Stop a unit and wait for it; DeviceError where it does not stop in time."""
         run([locate(_SYSTEMCTL), "stop", "--", unit], timeout_s=timeout_s)
-
-    def reboot(self) -> None:
-        """Ask systemd for a reboot; returns at once."""
-        run([locate(_SYSTEMCTL), "--no-block", "reboot"], timeout_s=_REQUEST_S)
-
-    def power_off(self) -> None:
-        """Ask systemd to switch the machine off; returns at once."""
-        run([locate(_SYSTEMCTL), "--no-block", "poweroff"], timeout_s=_REQUEST_S)
 
     def _use_of(self, pid: int, device: int) -> User | None:
         for link in self._links(pid):

@@ -107,6 +107,10 @@ class RunningSystem:
         """Have systemd reboot the machine, and return at once; DeviceError where it does not begin."""
         _systemctl("--no-block", "reboot")
 
+    def power_off(self) -> None:
+        """Have systemd switch the machine off, and return at once; DeviceError where it does not begin."""
+        _systemctl("--no-block", "poweroff")
+
     def monotonic_s(self) -> float:
         """Return seconds on a clock that all processes of this boot share."""
         return time.monotonic()

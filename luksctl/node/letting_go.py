@@ -34,12 +34,6 @@ class Host(Protocol):
     def stop_unit(self, unit: str, timeout_s: float) -> None:
         """Stop a unit and wait for it; DeviceError where it does not stop in time."""
 
-    def reboot(self) -> None:
-        """Ask for a reboot."""
-
-    def power_off(self) -> None:
-        """Ask for the machine to be switched off."""
-
 
 @frozen
 class LettingGo:

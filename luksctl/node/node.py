@@ -47,6 +47,9 @@ class System(Protocol):
     def reboot(self) -> None:
         """Have systemd reboot the machine, and return at once; DeviceError where it does not begin."""
 
+    def power_off(self) -> None:
+        """Have systemd switch the machine off, and return at once; DeviceError where it does not begin."""
+
     def monotonic_s(self) -> float:
         """Return seconds on a clock that all processes of this boot share."""
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from luksctl.cli import reset
 from luksctl.devices.medium import is_zero
+from luksctl.devices.system import RunningSystem
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import ConfiguredKey, NodeIdKey, VolumeEncryption
 from luksctl.model.intent import FormatIntent, ResetIntent
@@ -303,17 +303,15 @@ def test_a_reboot_is_asked_for_after_all_is_done(node: Desk, monkeypatch: pytest
     """Not before, and not where something failed."""
     asked: list[str] = []
 
-    class Host:
-        def hooks(self, directory: str) -> tuple[str, ...]:
-            assert directory == node.paths.reset_hooks
-            return ()
+    def note(_: RunningSystem) -> None:
+        asked.append("blank" if blank(node, "ephemeral") else "too early")
 
-        def reboot(self) -> None:
-            asked.append("blank" if blank(node, "ephemeral") else "too early")
-
-    monkeypatch.setattr(reset, "reset_host", Host)
+    monkeypatch.setattr(RunningSystem, "reboot", note)
     assert wipe(node, "--system-labels-to-wipe", "EPHEMERAL", "--reboot").code == 0
     assert asked == ["blank"]
+    monkeypatch.setattr(RunningSystem, "power_off", note)
+    assert wipe(node, "--system-labels-to-wipe", "STATE", "--shutdown").code == 0
+    assert asked == ["blank", "blank"]
 
 
 def test_hooks_run_first_and_may_fail(node: Desk) -> None:

@@ -101,6 +101,10 @@ class MadeUpSystem:
         """Note that somebody asked for it."""
         self.reboots += 1
 
+    def power_off(self) -> None:
+        """Fail: nobody asks for it."""
+        raise AssertionError("switched off")
+
     def monotonic_s(self) -> float:
         """Return the one moment there is."""
         return 1.0

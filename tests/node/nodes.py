@@ -84,6 +84,10 @@ class RecordedSystem:
         """Note that somebody asked for it."""
         self.reboots += 1
 
+    def power_off(self) -> None:
+        """Fail: nobody asks for it."""
+        raise AssertionError("switched off")
+
     def monotonic_s(self) -> float:
         """Return the time, which only sleep moves on."""
         return self.now_s
