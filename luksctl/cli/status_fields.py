@@ -95,6 +95,7 @@ def _volume(volume: VolumeStatus) -> dict[str, object]:
 
 def _reencryption(progress: ReencryptProgress) -> dict[str, object]:
     return {
+        "kind": progress.kind.value,
         "stage": progress.stage.value,
         "doneBytes": progress.done_bytes,
         "totalBytes": progress.total_bytes,

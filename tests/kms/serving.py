@@ -211,12 +211,17 @@ class ServerProcess:
         os.close(read)
 
     def __enter__(self) -> Self:
+        found = self.hear(r"serving on (\S+) .* on (http://\S+)$")
+        self.target, self.status = found.groups()
+        return self
+
+    def hear(self, pattern: str) -> re.Match[str]:
+        """Wait for a line in which the pattern is."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said += line
-            if found := re.search(r"serving on (\S+) .* on (http://\S+)$", line):
-                self.target, self.status = found.groups()
-                return self
+            if found := re.search(pattern, line):
+                return found
         self.process.wait(DEADLINE_S)
         raise AssertionError(self.said)
 
