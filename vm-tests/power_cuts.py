@@ -24,7 +24,7 @@ from luksctl.reconcile.desire import desire
 from luksctl.wiring import build_node
 
 LOOKS = 40
-SHARE = 9
+SHARE = 12
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def _all_cuts() -> bool:
 
 
 def sampled(cuts: list[int]) -> list[int]:
-    """Return all cuts where FAULTS=all asks for them, else a ninth, by SEED."""
+    """Return all cuts where FAULTS=all asks for them, else a twelfth, by SEED."""
     if _all_cuts():
         return cuts
     seed = os.environ.get("SEED", "0")

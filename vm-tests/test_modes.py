@@ -17,10 +17,14 @@ NEVER = "3600s"
 EDITOR, SEEN = "/root/editor", "/root/seen"
 
 
+def by_keys(*keys: str, machine: str = MACHINE) -> str:
+    """Return a config whose EPHEMERAL has these keys."""
+    return quick(machine + config(encrypted("STATE", NODE_ID), encrypted("EPHEMERAL", *keys)))
+
+
 def by_passphrase(words: str, machine: str = MACHINE) -> str:
     """Return a config whose EPHEMERAL has one static key."""
-    volumes = config(encrypted("STATE", NODE_ID), encrypted("EPHEMERAL", f"slot: 0, static: {{passphrase: {words}}}"))
-    return quick(machine + volumes)
+    return by_keys(f"slot: 0, static: {{passphrase: {words}}}", machine=machine)
 
 
 FIRST, SECOND, THIRD = by_passphrase("the first key"), by_passphrase("the second key"), by_passphrase("the third key")
@@ -56,6 +60,7 @@ def test_configs_are_tried_kept_lost_and_staged(machine: Callable[[MachineSpec],
     stage.assert_both_mounted()
     silence_takes_it_back(node)
     confirming_keeps_it(node)
+    a_key_is_added_and_the_old_one_dropped(node)
     a_power_cut_takes_it_back(stage)
     a_field_that_needs_it_reboots_the_node(stage)
     a_wrong_save_comes_back_into_the_editor(node)
@@ -86,6 +91,17 @@ def confirming_keeps_it(node: Machine) -> None:
     assert slots(node) == 1
 
 
+def a_key_is_added_and_the_old_one_dropped(node: Machine) -> None:
+    """Check the recipe of the documentation, there and back: each apply is live, and one key at least always opens."""
+    old, new = "slot: 0, static: {passphrase: the second key}", "slot: 1, static: {passphrase: a new key}"
+    for keys, opening in (((old, new), (True, True)), ((new,), (False, True)), ((old, new), (True, True))):
+        applied(node, by_keys(*keys))
+        assert slots(node) == len(keys)
+        assert (opens(node, "the second key"), opens(node, "a new key")) == opening
+    applied(node, SECOND)
+    assert (slots(node), opens(node, "the second key"), opens(node, "a new key")) == (1, True, False)
+
+
 def a_power_cut_takes_it_back(stage: Stage) -> None:
     """Check that the boot opens by the stored config, leaves nothing of the trial, and says so."""
     node = stage.machine
@@ -106,6 +122,10 @@ def a_field_that_needs_it_reboots_the_node(stage: Stage) -> None:
     assert "it would be stored for the next boot, and the node rebooted (machine.env)" in dry
     assert "+  env: {A: b}" in dry
     assert "key" not in "".join(line for line in dry.splitlines() if "passphrase" in line)
+    refused = node.run("luksctl", "apply-config", "-f", NEW, "--mode=no-reboot")
+    assert refused.status != 0
+    assert "machine.env" in refused.stderr
+    assert not opens(node, "the third key")
     applied(node, WITH_ENVIRONMENT, "--mode=staged")
     assert node.read_file(STATE_OWN) == SECOND.encode()
     assert not opens(node, "the third key")
