@@ -9,7 +9,7 @@
                   "attempt", "lastError"},
                  {"kind": "inPlace", "volume", "partition", "headerUUID", "attempt", "phase", "movedBytes": [offset,
                   size] | null, "headSHA256", "lastError"},
-                 {"kind": "decrypt", "volume", "partition", "headerUUID", "header", "attempt", "lastError"}],
+                 {"kind": "decrypt", "volume", "partition", "headerUUID", "header", "begun", "attempt", "lastError"}],
      "partitions": {volume: GPT UUID}, "encrypted": [volume], "machineCheck": {"salt", "mac"} | null,
      "trial": {"bootID", "deadline", "storedSHA256"}}
 
@@ -178,6 +178,7 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
                 "partition": intent.partition,
                 "headerUUID": intent.header_uuid,
                 "header": intent.header,
+                "begun": intent.begun,
                 "attempt": intent.attempt,
                 "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
             }
@@ -308,6 +309,8 @@ def _decode_decryption(fields: dict[str, object]) -> DecryptIntent:
         header=_text(fields.get("header"), "an intent's header"),
         attempt=_number(fields.get("attempt"), "attempt"),
         last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
+        # Where it does not say so, it may have: then only the announcement says where the header is.
+        begun=fields.get("begun") is not False,
     )
 
 

@@ -151,7 +151,7 @@ class DecryptIntent:
     """We begin to decrypt `volume` in place: from before its header is overwritten until its data stands there.
 
     `header` is the file that its header was saved to, or will be: whole before anything else is written. From then on
-    it is the header. `attempt` is as for InPlaceIntent.
+    it is the header. `attempt` is as for InPlaceIntent; once a run `begun`, that stays so, whatever is counted anew.
     """
 
     volume: str
@@ -160,6 +160,7 @@ class DecryptIntent:
     header: str
     attempt: int = 0
     last_error: str = ""
+    begun: bool = False
 
 
 Intent = FormatIntent | ResetIntent | ReencryptIntent | InPlaceIntent | DecryptIntent

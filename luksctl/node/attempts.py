@@ -32,7 +32,7 @@ def drop_intent(node: Node, volume: str) -> Intent | None:
         if isinstance(intent, ReencryptIntent):
             cause = "without the announcement of its re-encryption it would not be opened any more"
             raise Refused(cause, volume=volume, hint=f"luksctl reencrypt {volume} goes on with it, and ends it")
-        if isinstance(intent, DecryptIntent) and intent.attempt:
+        if isinstance(intent, DecryptIntent) and intent.begun:
             raise Refused(
                 "it is being decrypted in place, and its header may be in a file already",
                 volume=volume,

@@ -156,7 +156,7 @@ def _decryption(desired: DesiredVolume, found: Decrypting) -> tuple[Step, ...]:
             f"beginning to decrypt it in place failed {intent.attempt} times{because}; its data is whole",
             hint=f"mend the cause, then: luksctl retry {volume}",
         )
-    announce = AnnounceDecryption(volume, replace(intent, attempt=intent.attempt + 1))
+    announce = AnnounceDecryption(volume, replace(intent, attempt=intent.attempt + 1, begun=True))
     begin = (BeginDecryption(volume, device, lists[0]), ConcludeDetachment(volume, device, intent.header_uuid))
     if found.saved:
         return (ProveAnyKey(volume, device, lists[0], lists[1:]), announce, *begin)

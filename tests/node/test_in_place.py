@@ -12,16 +12,20 @@ from pathlib import Path
 import pytest
 
 from luksctl.errors import Locked, LuksctlError, Refused
+from luksctl.model.announced_step import BeginDecryption
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.intent import DecryptIntent, EraseMethod, InPlaceIntent, Intent, ReencryptIntent, ReencryptKind
 from luksctl.model.meta import Trial
 from luksctl.node import reset
+from luksctl.node.attempts import allow_again, drop_intent
 from luksctl.node.boot import open_volume
 from luksctl.node.in_place import announce, announce_decryption, look_at, look_at_encrypted
 from luksctl.node.node import Node
 from luksctl.node.reencrypt import go_on
 from luksctl.node.sources import parse_config, store_config
+from luksctl.node.sync import ruling_config, wish
 from luksctl.node.waiting import Deadline
+from luksctl.reconcile.converge import session
 from luksctl.units import MIB
 from tests.node.image_node import ImageNode, document, static
 
@@ -170,6 +174,32 @@ def test_state_is_left_alone(images: ImageNode, look: Callable[[Node, str], obje
     """What is on it comes back from its config."""
     with pytest.raises(Refused, match="only EPHEMERAL"):
         look(images.node, STATE)
+
+
+def test_the_announcement_of_a_decryption_that_began_is_never_dropped(images: ImageNode) -> None:
+    """It alone says where the header is, also where a retry counts the attempts anew; before, it may go."""
+    announce(images.node, look_at(images.node, EPHEMERAL))
+    boot(images)
+    go_on(images.node, EPHEMERAL)
+    configure(images, STATE_KEYS)
+    announce_decryption(images.node, look_at_encrypted(images.node, EPHEMERAL))
+    assert isinstance(drop_intent(images.node, EPHEMERAL), DecryptIntent)
+    announce_decryption(images.node, look_at_encrypted(images.node, EPHEMERAL))
+    wanted = wish(images.node, ruling_config(images.node), EPHEMERAL)
+    with session(wanted, images.node.settings.volume(EPHEMERAL), images.node.ports) as running:
+        for done in running.work_in_place():
+            if isinstance(done.step, BeginDecryption):
+                break
+    allow_again(images.node, EPHEMERAL)
+    (begun,) = intents(images)
+    assert begun.attempt == 0
+    before = images.bytes_of()
+    with pytest.raises(Refused, match="may be in a file already"):
+        drop_intent(images.node, EPHEMERAL)
+    assert images.bytes_of() == before
+    boot(images)
+    assert go_on(images.node, EPHEMERAL)
+    assert intents(images) == ()
 
 
 def test_state_is_not_reset_from_under_the_only_header(images: ImageNode) -> None:
