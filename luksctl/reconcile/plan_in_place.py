@@ -164,7 +164,7 @@ def _decryption(desired: DesiredVolume, found: Decrypting) -> tuple[Step, ...]:
     if present is None or present.uuid != intent.header_uuid:
         raise Refused(
             f"header {intent.header_uuid} is neither on {device.path} nor in {intent.header}",
-            hint="restore it from a backup (luksctl header restore)",
+            hint=f"bring {intent.header} back, from wherever it went; nothing was written",
         )
     whole = replace(device, header="")
     repair = () if found.copies.state is Copies.EQUAL else (RepairHeader(volume, whole, present.uuid),)
