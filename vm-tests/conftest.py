@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from kms_at_host import Kms
 from rig import firmware, host
 from rig.cache import fingerprint
 from rig.disk import Shelf
@@ -140,6 +141,14 @@ def shared_disks() -> Iterator[Shelf]:
     """Return a place to make disks in that all stories of a file use."""
     with tempfile.TemporaryDirectory(prefix="rig-disks-") as directory:
         yield Shelf(Path(directory))
+
+
+@pytest.fixture
+def kms(tmp_path: Path) -> Iterator[Kms]:
+    """Return a KMS that is off."""
+    server = Kms(tmp_path)
+    yield server
+    server.stop()
 
 
 @pytest.fixture

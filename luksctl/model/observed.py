@@ -136,9 +136,12 @@ class Decrypting:
 
     @property
     def saved(self) -> bool:
-        """Tell whether the file has the whole header, so that the one on the device may be gone."""
+        """Tell whether the header is in the file, so that the one on the device may be gone, as may its key areas.
+
+        The file came to its name as a whole: where its copies differ, libcryptsetup was cut as it wrote one.
+        """
         header = self.detached.best
-        return self.detached.state is Copies.EQUAL and header is not None and header.uuid == self.intent.header_uuid
+        return header is not None and header.uuid == self.intent.header_uuid
 
 
 @frozen

@@ -159,7 +159,8 @@ def _decryption(desired: DesiredVolume, found: Decrypting) -> tuple[Step, ...]:
     announce = AnnounceDecryption(volume, replace(intent, attempt=intent.attempt + 1, begun=True))
     begin = (BeginDecryption(volume, device, lists[0]), ConcludeDetachment(volume, device, intent.header_uuid))
     if found.saved:
-        return (ProveAnyKey(volume, device, lists[0], lists[1:]), announce, *begin)
+        prove = ProveAnyKey(volume, device, lists[0], lists[1:])
+        return (prove, *_repair(volume, device, found.detached, intent.header_uuid), announce, *begin)
     present = found.copies.best
     if present is None or present.uuid != intent.header_uuid:
         raise Refused(
@@ -167,9 +168,14 @@ def _decryption(desired: DesiredVolume, found: Decrypting) -> tuple[Step, ...]:
             hint=f"bring {intent.header} back, from wherever it went; nothing was written",
         )
     whole = replace(device, header="")
-    repair = () if found.copies.state is Copies.EQUAL else (RepairHeader(volume, whole, present.uuid),)
     prove = ProveAnyKey(volume, whole, lists[0], lists[1:])
+    repair = _repair(volume, whole, found.copies, present.uuid)
     return (prove, *repair, announce, DetachHeader(volume, device), *begin)
+
+
+def _repair(volume: str, device: Device, copies: HeaderCopies, header_uuid: str) -> tuple[Step, ...]:
+    """Return what makes the header copies equal, nothing where they are."""
+    return () if copies.state is Copies.EQUAL else (RepairHeader(volume, device, header_uuid),)
 
 
 def taken_back(intent: InPlaceIntent) -> InPlaceIntent:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from luksctl.model.announced_step import DetachHeader
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.observed import Encrypting, FilesystemFound
 from luksctl.reconcile.converge import session
 from luksctl.units import KIB, MIB
 from luksctl.value import replace
+from tests.faults.running import MOUNTED
 from tests.reconcile.images import Node
 from tests.reconcile.plain import assert_holds, in_place_wish, plain_ext4, run_to_its_end
 from tests.reconcile.providers import encrypted, node_id, static
@@ -69,6 +71,27 @@ def encrypted_volume(directory: Path) -> None:
     encrypt(directory)
 
 
+def beside_files(directory: Path) -> None:
+    """Make such a node that keeps the header as a file among others, by names that a cut may leave undone."""
+    encrypted_volume(directory)
+    (directory / MOUNTED).mkdir()
+
+
+def detach(directory: Path, header: str = f"{MOUNTED}/{DETACHED}") -> None:
+    """Announce that it is decrypted in place, and save the header in a file; no further."""
+    node = Node(directory)
+    with session(_plain_wish(directory, header), node.volume_settings, node.ports) as running:
+        for done in running.work_in_place():
+            if isinstance(done.step, DetachHeader):
+                return
+
+
+def detached_volume(directory: Path) -> None:
+    """Make a node whose STATE has its header in a file, and on the device as well."""
+    encrypted_volume(directory)
+    detach(directory, DETACHED)
+
+
 def begin_back(directory: Path) -> None:
     """Decrypt in place, up to where re-encryption takes over."""
     node = Node(directory)
@@ -77,8 +100,8 @@ def begin_back(directory: Path) -> None:
 
 
 def begun_back(directory: Path) -> None:
-    """Make a node whose STATE has its header in a file."""
-    encrypted_volume(directory)
+    """Make a node whose STATE has its header in a file alone."""
+    detached_volume(directory)
     begin_back(directory)
 
 
@@ -101,5 +124,5 @@ def next_boot_back(directory: Path) -> None:
         raise AssertionError(f"it is {type(node.observe()).__name__}, and META announces {node.facts().record.intents}")
 
 
-def _plain_wish(directory: Path) -> DesiredVolume:
-    return replace(in_place_wish(None), fallback=(KEYS,), detached=str(directory / DETACHED))
+def _plain_wish(directory: Path, header: str = DETACHED) -> DesiredVolume:
+    return replace(in_place_wish(None), fallback=(KEYS,), detached=str(directory / header))

@@ -154,6 +154,10 @@ OPERATIONS: Final = {
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
     "encryption in place, until the header is placed": Operation(in_place.plain, in_place.begin, in_place.next_boot),
     "encryption in place, its hot zones": Operation(in_place.placed, in_place.encrypt, in_place.next_boot),
+    "decryption in place, its header saved": Operation(in_place.beside_files, in_place.detach, in_place.next_boot_back),
+    "decryption in place, begun": Operation(
+        in_place.detached_volume, in_place.begin_back, in_place.next_boot_back, tears_sectors=False
+    ),
     "decryption in place, its hot zones": Operation(
         in_place.begun_back, in_place.decrypt, in_place.next_boot_back, tears_sectors=False
     ),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from luksctl.errors import NotBlank, Refused
 from luksctl.model.config import VolumeEncryption
 from luksctl.model.desired import DesiredVolume
@@ -69,8 +71,12 @@ def test_how_far_it_is_is_told_by_the_header(tmp_path: Path) -> None:
     assert done == total
 
 
-def test_a_cut_between_file_and_copy_is_gone_on_from(tmp_path: Path) -> None:
-    """Where the header on the device is half overwritten, the file has it, and the copy is made once more."""
+@pytest.mark.parametrize("torn_at", [None, 4096, 20480])
+def test_a_cut_between_file_and_copy_is_gone_on_from(torn_at: int | None, tmp_path: Path) -> None:
+    """Where the header on the device is half overwritten, the file has it, and the copy is made once more.
+
+    So it is where one of the copies in the file was cut as it was written.
+    """
     node, before = encrypted_volume(tmp_path)
     with session(plain_wish(tmp_path), node.volume_settings, node.ports) as running:
         for done in running.work_in_place():
@@ -78,8 +84,14 @@ def test_a_cut_between_file_and_copy_is_gone_on_from(tmp_path: Path) -> None:
                 break
     with node.state.open("r+b") as target:
         target.write(b"\xaa" * (5 * MIB))
+    if torn_at is not None:
+        with (tmp_path / "detached.header").open("r+b") as header:
+            header.seek(torn_at)
+            header.write(b"\xaa" * 512)
     assert isinstance(node.observe(), Decrypting)
-    assert "DetachHeader" not in begin_back(node, tmp_path)
+    taken = begin_back(node, tmp_path)
+    assert "DetachHeader" not in taken
+    assert ("RepairHeader" in taken) == (torn_at is not None)
     run_to_its_end(node, plain_wish(tmp_path))
     assert node.state.read_bytes()[: len(before)] == before
 
