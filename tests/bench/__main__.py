@@ -31,6 +31,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "kms-kept": kms.kept,
     "kms-workers": kms.scaling,
     "reencrypt": reencryption.offline,
+    "reencrypt-recovery": reencryption.recovery,
     "reset": resets.reset,
     "tpm-import": tpm.importing,
     "tpm-steps": tpm.steps,
