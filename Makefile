@@ -79,7 +79,7 @@ faults: venv vm-packages ## every power cut that make unit and vm-test take a sa
 		vm-tests/test_reencrypt.py vm-tests/test_in_place.py vm-tests/test_reset.py -v -n $(GUESTS) --dist load $(ARGS)
 
 .PHONY: bench
-bench: venv ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some
+bench: venv vm-packages ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some
 	$(say) 'measuring; a busy machine spoils this'
 	@$(bin)/python -m tests.bench '$(BENCH)'
 

@@ -7,15 +7,12 @@ power of a node with a GiB in each volume twenty times on its way.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import struct
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -23,17 +20,16 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import XTS
 from first_boots import DRIVER, StepEnd, drive
 from kms_at_host import Kms
-from nodes import NODE_ID, encrypted, meta_facts, mounted_from, node_spec, status
-from rig import host
+from nodes import NODE_ID, encrypted, mounted_from, node_spec, status
+from progress import announced, done_bytes, wait_for, wait_until_ended
 from rig.disk import MIB, Disk, Shelf
-from rig.errors import NoAnswer
 from rig.machine import Machine
 from rig.spec import MachineSpec
 from rig.writelog import read_log, replay
 from stage import Stage
 
 from luksctl.cryptsetup.device import Device
-from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE
+from luksctl.model.config import EPHEMERAL, META, STATE
 from luksctl.secret import Secret
 from tests.sampling import everything
 
@@ -257,33 +253,3 @@ def begins_under_load(node: Machine, rates: Mapping[str, str | None]) -> None:
     for each in begun:
         result = each.wait()
         assert result.status == 0, result
-
-
-def announced(disk: Disk) -> set[str]:
-    """Return which volumes META announces something for; from outside, which costs the guest nothing."""
-    meta = disk.read(disk.partition(META).offset_bytes, META_SIZE_BYTES)
-    return {intent.volume for intent in meta_facts(meta).record.intents}
-
-
-def done_bytes(disk: Disk, volume: str) -> int:
-    """Return how much of the volume has the new volume key, by the first header copy."""
-    text = disk.read(disk.partition(volume).offset_bytes + 4096, 12 * 1024).split(b"\0")[0]
-    try:
-        first: dict[str, Any] = json.loads(text)["segments"]["0"]
-    except ValueError:  # it is being written just now
-        return 0
-    return 0 if first["size"] == "dynamic" else int(first["size"])
-
-
-def wait_until_ended(disk: Disk, timeout_s: float = 300) -> None:
-    """Wait until nothing is announced any more."""
-    wait_for(lambda: not announced(disk), timeout_s)
-
-
-def wait_for(what: Callable[[], bool], timeout_s: float = 300) -> None:
-    """Wait until `what` is true of a disk; NoAnswer when it never is."""
-    end_s = time.monotonic() + timeout_s * host.patience()
-    while not what():
-        if time.monotonic() > end_s:
-            raise NoAnswer(f"not true in {timeout_s} s")
-        time.sleep(0.2)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.bench import keyslots, kms, kms_client, patches, reencryption, resets, starts, tpm, volumes
+from tests.bench import keyslots, kms, kms_client, online, patches, reencryption, resets, starts, tpm, volumes
 from tests.bench.measure import ROOT, Figure
 
 MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
@@ -32,6 +32,7 @@ MEASUREMENTS: dict[str, Callable[[Path], Figure]] = {
     "kms-workers": kms.scaling,
     "reencrypt": reencryption.offline,
     "reencrypt-recovery": reencryption.recovery,
+    "reencrypt-online": online.online,
     "reset": resets.reset,
     "tpm-import": tpm.importing,
     "tpm-steps": tpm.steps,
