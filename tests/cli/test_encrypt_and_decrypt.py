@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from luksctl.errors import DeviceError
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.intent import DecryptIntent, InPlaceIntent, ReencryptIntent, ReencryptKind
 from tests.cli.desk import Answer
@@ -154,6 +155,24 @@ def test_with_reboot_the_machine_reboots_after_it_was_announced(node: PlainNode,
     answer = node.run(*words, "--yes", "--reboot", "--json")
     assert (answer.code, answer.json["rebooting"], len(node.intents)) == (0, True, 1)
     assert node.system.reboots == 1
+
+
+@VERBS
+def test_a_reboot_that_does_not_begin_is_said_with_what_was_announced(
+    node: PlainNode, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """One object: the error, and beside it what waits for a boot that somebody else has to begin."""
+    ready(node, words).held_by("the mount of it at /var")
+    if words is DECRYPT:
+        node.images.open(EPHEMERAL)
+
+    def fails() -> None:
+        raise DeviceError("systemd does not answer")
+
+    monkeypatch.setattr(node.system, "reboot", fails)
+    answer = node.run(*words, "--yes", "--reboot", "--json")
+    assert (answer.code, answer.json["error"], answer.json["done"]["volume"]) == (9, "DeviceError", EPHEMERAL)
+    assert len(node.intents) == 1
 
 
 @VERBS
