@@ -26,31 +26,12 @@ from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import replace
 from tests.cli.desk import PASSPHRASE, Answer
-from tests.node.image_node import ImageNode, MadeUpSystem, document, static
+from tests.node.image_node import ImageNode, NotedUnits, document, static
 
 DATA_BYTES = 48 * MIB
 WITHOUT_KEYS = document(STATE, static(0, PASSPHRASE))
 WITH_KEYS = WITHOUT_KEYS + "---\n" + document(EPHEMERAL, static(3, PASSPHRASE))
 _CHEAP = "---\napiVersion: luksctl/v1alpha1\nkind: EncryptionPolicy\nkdf: {time: 4, memory: 32KiB, threads: 1}\n"
-
-
-class NotedUnits(MadeUpSystem):
-    """A machine whose systemd notes what it is asked for."""
-
-    def __init__(self, mounts: dict[str, str]) -> None:
-        super().__init__(mounts)
-        self.units: list[str] = []
-
-    def start_unit(self, unit: str) -> None:
-        """Note it."""
-        self.units.append(unit)
-
-    def start_soon(self, unit: str) -> None:
-        """Note it."""
-        self.units.append(unit)
-
-    def reset_failed(self, unit: str) -> None:
-        """Do nothing."""
 
 
 class Opening(LuksHeaders):
