@@ -26,7 +26,7 @@ def run(arguments: Namespace, context: Context) -> int:
         f"Everything on {volume} is written anew, in the plain; its keyslots are lost; make sure that there is a backup"
     )
     work = Work(volume, at_stake, found.open_as, lambda: announce_decryption(node, found), _fields(found))
-    return carry_out(work, arguments, context)
+    return carry_out(node, work, arguments, context)
 
 
 def _told(found: Encrypted) -> str:

@@ -35,7 +35,7 @@ def run(arguments: Namespace, context: Context) -> int:
             console.say(f"  {described(step)}")
     at_stake = f"Everything on {volume} is written anew, encrypted; make sure that there is a backup"
     work = Work(volume, at_stake, target.holder, lambda: announce(node, target), _fields(target))
-    return carry_out(work, arguments, context)
+    return carry_out(node, work, arguments, context)
 
 
 def _told(target: Target) -> str:

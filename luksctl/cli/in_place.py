@@ -10,6 +10,7 @@ from luksctl.cli.context import Context
 from luksctl.cli.parser import Parser
 from luksctl.cli.volumes import MANAGED
 from luksctl.errors import NeedsReboot
+from luksctl.node.node import Node
 from luksctl.node.retry import start_mounts
 from luksctl.value import frozen
 
@@ -37,9 +38,9 @@ def configure(parser: Parser) -> None:
     parser.add_flag("yes", text="do not ask")
 
 
-def carry_out(work: Work, arguments: Namespace, context: Context) -> int:
+def carry_out(node: Node, work: Work, arguments: Namespace, context: Context) -> int:
     """Ask, announce it, and begin; where the volume is in use, the next boot does, before it opens or mounts it."""
-    node, console, volume = context.node(), context.console, work.volume
+    console, volume = context.console, work.volume
     if arguments.dry_run:
         console.document({"dryRun": True, **work.fields})
         return 0

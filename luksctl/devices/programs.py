@@ -65,8 +65,8 @@ def run(
 
     It sees a fixed PATH, the C.UTF-8 locale and nothing else of our environment; without `stdin` it reads /dev/null.
     DeviceError with the last lines it wrote when it fails or takes longer than `timeout_s`. Whatever leaves this
-    function, and whatever signal ends us in it, the program has ended by then; DeviceError says so where it has not ten
-    seconds after it was killed, because its disk does not answer: it starts no other write.
+    function, and whichever of SIGINT, SIGTERM and SIGHUP ends us in it, the program has ended by then. One that has not
+    ten seconds after it was killed, because its disk does not answer, is left: DeviceError. It begins no new write.
     """
     import subprocess  # noqa: PLC0415  # a converged boot starts no program
 
