@@ -221,7 +221,7 @@ def is_decrypted(stage: Stage) -> Way:
     before = digest(node)
     assert "the next boot decrypts EPHEMERAL in place" in apply(node, PLAIN + BY_CONFIG)
     done = node.run("luksctl", "decrypt", EPHEMERAL, "--yes")
-    assert (done.status, "is open as" in done.stdout) == (EXIT_NEEDS_REBOOT, True), done
+    assert (done.status, "is in use by" in done.stdout) == (EXIT_NEEDS_REBOOT, True), done
     with stage.let_go() as disk:
         begun = entries(disk)
     assert stage.boot().status == 0, node.journal("-n", "60")

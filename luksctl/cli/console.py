@@ -18,12 +18,14 @@ def printable(text: str) -> str:
 
 
 class Console:
-    """Where output goes. With `json`, text for people is left out and exactly one `document` is printed."""
+    """Where output goes. With `json`, text for people is left out, and a run prints one document, when it ends."""
 
     def __init__(self, *, json: bool = False, out: TextIO | None = None, err: TextIO | None = None) -> None:
         self.json = json
         self.out = sys.stdout if out is None else out
         self.err = sys.stderr if err is None else err
+        self._document: object = None
+        self._printed = False
 
     def say(self, text: str = "") -> None:
         """Print text for people."""
@@ -36,16 +38,39 @@ class Console:
         self.err.flush()
 
     def document(self, value: object) -> None:
-        """Print `value` as JSON, if that was asked for."""
-        if self.json:
-            json.dump(value, self.out, indent=2)
-            self.out.write("\n")
+        """Take `value` as the one document of this run; what fails after it is said in the same document."""
+        if self._document is not None:
+            raise ValueError("a run has one document")
+        self._document = value
+
+    def end(self, error: dict[str, object] | None = None) -> None:
+        """Print the document of this run if JSON was asked for: what was done, or the `error`, and what was `done`.
+
+        Where something was handed out already, that was the document, and an error stands on standard error alone.
+        """
+        found, self._document = self._document, None
+        if error is not None:
+            found = error if found is None else {**error, "done": found}
+        if self.json and found is not None and not self._printed:
+            self._print(found)
+        self.out.flush()
+
+    def hand_out(self, value: object) -> None:
+        """Print `value` now, as the one document, whatever fails later; BrokenPipeError where nobody reads it."""
+        self._print(value)
+        self.out.flush()
+
+    def _print(self, value: object) -> None:
+        json.dump(value, self.out, indent=2)
+        self.out.write("\n")
+        self._printed = True
 
     def raw(self, data: bytes | memoryview) -> None:
-        """Print bytes as they are."""
+        """Print bytes as they are, as the one document."""
         self.out.flush()
         self.out.buffer.write(data)
         self.out.flush()
+        self._printed = True
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print a table for people."""

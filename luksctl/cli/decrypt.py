@@ -4,58 +4,43 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from luksctl.cli.boot import open_now, show_reports
+from luksctl.cli import in_place
 from luksctl.cli.context import Context
+from luksctl.cli.in_place import Work, attempts_told, carry_out
 from luksctl.cli.parser import Parser
-from luksctl.cli.volumes import MANAGED, volume_of
-from luksctl.errors import NeedsReboot
+from luksctl.cli.volumes import volume_of
 from luksctl.node.in_place import Encrypted, announce_decryption, look_at_encrypted
-from luksctl.node.retry import start_mounts
 
 
 def configure(parser: Parser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("volume", metavar="VOLUME", help=" or ".join(MANAGED))
-    parser.add_flag("dry-run", text="show what would be done, and touch nothing")
-    parser.add_flag("reboot", text="reboot afterwards, where the volume is open")
-    parser.add_flag("mount", text="have systemd mount the volume as well (default)", default=True)
-    parser.add_flag("yes", text="do not ask")
+    in_place.configure(parser)
 
 
 def run(arguments: Namespace, context: Context) -> int:
-    """Look, ask, announce; then begin, or leave it to the boot where the volume is open."""
-    volume = volume_of(arguments.volume)
-    node, console = context.node(), context.console
+    """Look, say what would be done, and do it."""
+    volume, node = volume_of(arguments.volume), context.node()
     found = look_at_encrypted(node, volume)
-    console.say(
-        f"{volume}: {found.device.path}, header {found.header_uuid}, which is kept in {found.header_file} meanwhile"
-    )
-    if arguments.dry_run:
-        console.document({"dryRun": True, **_fields(found)})
-        return 0
-    what = (
+    context.console.say(_told(found))
+    at_stake = (
         f"Everything on {volume} is written anew, in the plain; its keyslots are lost; make sure that there is a backup"
     )
-    context.confirm(what, volume, yes=arguments.yes)
-    announce_decryption(node, found)
-    if found.open_as is not None:
-        console.say(f"{volume} is open as {found.open_as}: the next boot begins before it opens the volume")
-        console.document({"waitsFor": found.open_as, "rebooting": arguments.reboot, **_fields(found)})
-        if not arguments.reboot:
-            return NeedsReboot.exit_code
-        node.system.reboot()
-        return 0
-    report = open_now(node, volume)
-    if arguments.mount:
-        start_mounts(node, volume)
-    show_reports([report], console)
-    return 0
+    work = Work(volume, at_stake, found.open_as, lambda: announce_decryption(node, found), _fields(found))
+    return carry_out(node, work, arguments, context)
+
+
+def _told(found: Encrypted) -> str:
+    if found.begun is not None:
+        return attempts_told(found.volume, found.begun.attempt)
+    kept = f"which is kept in {found.header_file} meanwhile"
+    return f"{found.volume}: {found.device.path}, header {found.header_uuid}, {kept}"
 
 
 def _fields(found: Encrypted) -> dict[str, object]:
     return {
         "volume": found.volume,
         "device": found.device.path,
+        "announced": found.begun is not None,
         "headerUUID": found.header_uuid,
         "headerFile": found.header_file,
     }

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from luksctl.cli.boot import open_now, show_reports
+from luksctl.cli import in_place
 from luksctl.cli.context import Context
+from luksctl.cli.in_place import Work, attempts_told, carry_out
 from luksctl.cli.parser import Parser
 from luksctl.cli.steps import described, step_fields
-from luksctl.cli.volumes import MANAGED, volume_of
-from luksctl.errors import NeedsReboot, UsageError
+from luksctl.cli.volumes import volume_of
+from luksctl.errors import UsageError
 from luksctl.node.in_place import Target, announce, look_at
-from luksctl.node.retry import start_mounts
 from luksctl.units import format_size
 
 
 def configure(parser: Parser) -> None:
     """Add the options of the verb."""
-    parser.add_argument("volume", metavar="VOLUME", help=" or ".join(MANAGED))
+    in_place.configure(parser)
     parser.add_flag("in-place", text="keep what is on it")
-    parser.add_flag("dry-run", text="show what would be done, and touch nothing")
-    parser.add_flag("reboot", text="reboot afterwards, where the volume is in use")
-    parser.add_flag("mount", text="have systemd mount the volume as well (default)", default=True)
-    parser.add_flag("yes", text="do not ask")
 
 
 def run(arguments: Namespace, context: Context) -> int:
-    """Look, ask, announce; then do it, or leave it to the boot where the volume is in use."""
+    """Look, say what would be done, and do it."""
     volume = volume_of(arguments.volume)
     if not arguments.in_place:
         hint = f"keeping its data: luksctl encrypt {volume} --in-place; without it: luksctl reset"
@@ -37,28 +33,14 @@ def run(arguments: Namespace, context: Context) -> int:
     if arguments.dry_run:
         for step in target.plan.steps:
             console.say(f"  {described(step)}")
-        console.document({"dryRun": True, **_fields(target)})
-        return 0
-    what = f"Everything on {volume} is written anew, encrypted; make sure that there is a backup"
-    context.confirm(what, volume, yes=arguments.yes)
-    announce(node, target)
-    if target.holder is not None:
-        console.say(f"{volume} is in use by {target.holder}: the next boot does it before the volume is mounted")
-        console.document({"waitsFor": target.holder, "rebooting": arguments.reboot, **_fields(target)})
-        if not arguments.reboot:
-            return NeedsReboot.exit_code
-        node.system.reboot()
-        return 0
-    report = open_now(node, volume)
-    if arguments.mount:
-        start_mounts(node, volume)
-    show_reports([report], console)
-    return 0
+    at_stake = f"Everything on {volume} is written anew, encrypted; make sure that there is a backup"
+    work = Work(volume, at_stake, target.holder, lambda: announce(node, target), _fields(target))
+    return carry_out(node, work, arguments, context)
 
 
 def _told(target: Target) -> str:
     if target.begun is not None:
-        return f"{target.volume}: announced already, {target.begun.attempt} attempts so far"
+        return attempts_told(target.volume, target.begun.attempt)
     shrunk = ", which is shrunk for the header" if target.shrinks else ""
     size = format_size(target.extent.size_bytes)
     return f"{target.volume}: {target.device.path} holds {target.extent.kind} of {size}{shrunk}"
@@ -68,6 +50,7 @@ def _fields(target: Target) -> dict[str, object]:
     return {
         "volume": target.volume,
         "device": target.device.path,
+        "announced": target.begun is not None,
         "filesystem": target.extent.kind or None,
         "filesystemBytes": target.extent.size_bytes,
         "shrinks": target.shrinks,

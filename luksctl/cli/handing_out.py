@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import UTC, datetime
 
@@ -43,7 +42,7 @@ def _as_text(place: Place, key: Secret, console: Console) -> None:
     fields: dict[str, object] = {"volume": place.volume, "headerUUID": place.header_uuid, "slot": place.slot}
     with key.view() as view:
         if console.json:
-            console.document(fields | {"recoveryKey": str(view, "ascii")})
+            console.hand_out(fields | {"recoveryKey": str(view, "ascii")})
         else:
             for name, value in fields.items():
                 console.note(f"{name}: {value}")
@@ -58,5 +57,4 @@ def _encrypted(place: Place, key: Secret, recipient: Recipient, console: Console
     sealed = seal_recovery_key(
         key, KeyPlace(name, place.volume, place.header_uuid, place.slot), recipient, datetime.now(UTC)
     )
-    console.out.write(json.dumps(sealed, indent=2) + "\n")
-    console.out.flush()
+    console.hand_out(sealed)

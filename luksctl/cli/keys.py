@@ -11,7 +11,7 @@ from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of, volumes_of
 from luksctl.errors import NeedsReboot, UsageError
 from luksctl.node.recovery import recovery_keys
-from luksctl.node.rotate import Rotated, rotate_all, rotate_slot
+from luksctl.node.rotate import Rotated, rotate_all, rotate_slot, takes_passphrase
 from luksctl.secret import Secret
 
 
@@ -35,6 +35,7 @@ def run(arguments: Namespace, context: Context) -> int:
     show = handing_out(arguments.recipient, context.console)
     if arguments.slot is None:
         _expect_no_recipient(arguments)
+        _expect_no_passphrase(arguments, "name the keyslot: luksctl keys rotate VOLUME --slot N --key-fd N")
         volumes = volumes_of(() if arguments.volume is None else (arguments.volume,))
         rotated = rotate_all(context.node(), volumes)
     elif arguments.volume is None:
@@ -45,6 +46,8 @@ def run(arguments: Namespace, context: Context) -> int:
         node = context.node()
         if arguments.recipient is not None and all(key.slot != slot for key in recovery_keys(node, volume)):
             _expect_no_recipient(arguments)
+        if arguments.key_fd is not None and not takes_passphrase(node, volume, slot):
+            _expect_no_passphrase(arguments, f"luksctl status {volume} shows the kind of each keyslot")
         rotated = (rotate_slot(node, volume, slot, lambda: _ask(what, arguments.key_fd), show),)
     _say(rotated, context)
     return NeedsReboot.exit_code if any(entry.staged for entry in rotated) else 0
@@ -54,6 +57,12 @@ def _expect_no_recipient(arguments: Namespace) -> None:
     """Refuse a recipient where no recovery key is handed out: whoever names one waits for a document."""
     if arguments.recipient is not None:
         raise UsageError("--recipient is for new recovery keys, and this makes none; nothing was changed")
+
+
+def _expect_no_passphrase(arguments: Namespace, hint: str) -> None:
+    """Refuse a passphrase where none is asked for: whoever gives one takes it for the new key."""
+    if arguments.key_fd is not None:
+        raise UsageError("--key-fd is for the passphrase of a static key, and none is asked for", hint=hint)
 
 
 def _ask(what: str, descriptor: int | None) -> Secret:

@@ -48,23 +48,41 @@ def run(kms: Callable[[], KmsRoom] | None = None, paths: Paths | None = None) ->
 def main(words: Sequence[str], paths: Paths | None = None, kms: Callable[[], KmsRoom] | None = None) -> int:
     """Run `words` and return the exit code; never raises. `paths` None are those of this machine."""
     context = Context(Console(json="--json" in words), paths=paths, kms=kms)
-    debug = "--debug" in words
     try:
-        code = _dispatch(words, context)
-        context.console.out.flush()
-    except LuksctlError as error:
-        return _tell(error, context.console, debug=debug)
-    except KeyboardInterrupt:
-        context.console.note("luksctl: interrupted")
-        return _INTERRUPTED
+        return _end(*_attempt(words, context), context.console)
     except BrokenPipeError:
         # Whoever read us is gone, and so is what the interpreter would still flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _BROKEN_PIPE
+
+
+def _attempt(words: Sequence[str], context: Context) -> tuple[int, dict[str, object] | None]:
+    """Run `words`, and return the exit code and what ended it, as plain values; that is told for people already."""
+    debug = "--debug" in words
+    try:
+        return _dispatch(words, context), None
+    except LuksctlError as error:
+        return _tell(error, context.console, debug=debug)
+    except KeyboardInterrupt:
+        context.console.note("luksctl: interrupted")
+        return _INTERRUPTED, {**LuksctlError("interrupted").fields(), "error": "Interrupted", "exitCode": _INTERRUPTED}
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _tell(_operating_system(error), context.console, debug=debug)
     except Exception as error:  # noqa: BLE001  # the outermost place; nothing is hidden, see below
         return _bug(error, context.console, debug=debug)
+
+
+def _end(code: int, error: dict[str, object] | None, console: Console) -> int:
+    """Print what is left to print, and return the code; an output that takes nothing is an error, too."""
+    try:
+        console.end(error)
+    except BrokenPipeError:
+        raise
+    except OSError as lost:
+        console.note(f"luksctl: standard output takes nothing: {lost.strerror}")
+        return code or DeviceError.exit_code
     return code
 
 
@@ -115,8 +133,8 @@ def _about(common: Namespace, console: Console) -> int:
 # ---- errors ---------------------------------------------------------------------------------------------------------
 
 
-def _tell(error: LuksctlError, console: Console, *, debug: bool) -> int:
-    """Print the error for people on standard error, and with --json as an object on standard output."""
+def _tell(error: LuksctlError, console: Console, *, debug: bool) -> tuple[int, dict[str, object]]:
+    """Print the error for people on standard error, and return its code and its fields."""
     if debug:
         _trace(error)
     if isinstance(error, ConfigError):
@@ -130,8 +148,7 @@ def _tell(error: LuksctlError, console: Console, *, debug: bool) -> int:
         console.note(f"  {line}")
     if error.hint is not None:
         console.note(f"hint: {error.hint}")
-    console.document(error.fields())
-    return error.exit_code
+    return error.exit_code, error.fields()
 
 
 def _operating_system(error: OSError) -> LuksctlError:
@@ -140,7 +157,7 @@ def _operating_system(error: OSError) -> LuksctlError:
     return DeviceError(f"{place}{error.strerror or type(error).__name__}", hint=hint)
 
 
-def _bug(error: Exception, console: Console, *, debug: bool) -> int:
+def _bug(error: Exception, console: Console, *, debug: bool) -> tuple[int, dict[str, object]]:
     """Say where, but not what: the text of an unforeseen error may hold anything."""
     if debug:
         _trace(error)

@@ -173,7 +173,7 @@ def _open(arguments: Namespace, context: Context) -> int:
     console = context.console
     with open_sealed_key(document, identity) as key, key.view() as view:
         if console.json:
-            console.document(_fields(document) | {"recoveryKey": str(view, "ascii")})
+            console.hand_out(_fields(document) | {"recoveryKey": str(view, "ascii")})
         else:
             for name, value in _fields(document).items():
                 console.note(f"{name}: {value}")

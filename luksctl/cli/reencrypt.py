@@ -66,15 +66,19 @@ def configure(parser: Parser) -> None:
 def run(arguments: Namespace, context: Context) -> int:
     """Begin it, or go on with what was begun, and show how far it is."""
     volume, node = volume_of(arguments.volume), context.node()
+    keys = _descriptors(arguments.key_fd)
     if arguments.resume:
+        _expect_no_keys(keys, volume)
         return _resume(arguments, context, node, volume)
     if arguments.recovery or arguments.recovery_fd is not None:
         raise UsageError("--recovery is for --resume: to begin, every key is asked for by itself")
-    options = _options(arguments)
+    options = _options(arguments, keys)
     here, handed_out = bool(arguments.foreground), False
     if announced(node, volume) is None:
-        is_open, handed_out = _begin(arguments, options, context, volume)
+        is_open, handed_out = _begin(arguments, options, keys, context)
         here = here or not is_open
+    else:
+        _expect_no_keys(keys, volume)
     if here:
         return _tell(context, volume, _ENDED[go_on(node, volume)], handed_out=handed_out)
     start_service(node, volume)
@@ -83,13 +87,20 @@ def run(arguments: Namespace, context: Context) -> int:
     return _tell(context, volume, _ENDED[_follow(node, volume, context)], handed_out=handed_out)
 
 
-def _begin(arguments: Namespace, options: Options, context: Context, volume: str) -> tuple[bool, bool]:
+def _expect_no_keys(keys: dict[int, int], volume: str) -> None:
+    if keys:
+        hint = f"luksctl reencrypt {volume} --resume --recovery takes a recovery key, whatever its keyslot"
+        raise UsageError(f"--key-fd is to begin, and keyslots of {volume} ask for no key any more", hint=hint)
+
+
+def _begin(arguments: Namespace, options: Options, keys: dict[int, int], context: Context) -> tuple[bool, bool]:
     """Prepare and start it; return whether the volume is open, and whether a recovery key was handed out."""
+    volume = volume_of(arguments.volume)
     if options.given_up:
         slots = ", ".join(map(str, options.given_up))
         what = f"What opens keyslots {slots} of {volume} will open nothing any more"
         context.confirm(what, volume, yes=arguments.yes)
-    keys, hand_out = _descriptors(arguments.key_fd), handing_out(arguments.recipient, context.console)
+    hand_out = handing_out(arguments.recipient, context.console)
     shown = []
 
     def show(place: Place, key: Secret) -> None:
@@ -131,7 +142,7 @@ def _resume(arguments: Namespace, context: Context, node: Node, volume: str) -> 
             recovery.close()
 
 
-def _options(arguments: Namespace) -> Options:
+def _options(arguments: Namespace, keys: dict[int, int]) -> Options:
     for slot in arguments.drop_slot:
         if not slot.isdecimal():
             raise UsageError(f"--drop-slot {slot}: the number of a keyslot is expected", hint="luksctl status")
@@ -142,18 +153,20 @@ def _options(arguments: Namespace) -> Options:
     if arguments.max_rate is not None and rate < _SLOWEST_BYTES_S:
         raise UsageError(f"--max-rate {arguments.max_rate} is too slow", hint="at least 64KiB")
     resilience = None if arguments.resilience is None else Resilience(arguments.resilience)
-    return Options(resilience, rate, tuple(int(slot) for slot in arguments.drop_slot))
+    return Options(resilience, rate, tuple(int(slot) for slot in arguments.drop_slot), tuple(keys))
 
 
 # ---- keys that no provider has --------------------------------------------------------------------------------------
 
 
 def _descriptors(given: tuple[str, ...]) -> dict[int, int]:
-    found = {}
+    found: dict[int, int] = {}
     for entry in given:
         slot, colon, descriptor = entry.partition(":")
         if not (colon and slot.isdecimal() and descriptor.isdecimal()):
             raise UsageError(f"--key-fd {entry}: a keyslot and a descriptor are expected", hint="for example 31:3")
+        if int(slot) in found:
+            raise UsageError(f"--key-fd {entry}: keyslot {int(slot)} has one already")
         found[int(slot)] = int(descriptor)
     return found
 

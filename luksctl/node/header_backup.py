@@ -12,9 +12,18 @@ from datetime import UTC, datetime
 
 from luksctl.cryptsetup.ondisk import read_copies
 from luksctl.errors import DeviceError, LuksctlError, Refused
-from luksctl.hints import TYPE_CHECKING, Final
+from luksctl.hints import TYPE_CHECKING, Final, assert_never
 from luksctl.model.config import EPHEMERAL, STATE
 from luksctl.model.header import LuksHeader
+from luksctl.model.intent import (
+    DecryptIntent,
+    FormatIntent,
+    InPlaceIntent,
+    Intent,
+    ReencryptIntent,
+    ReencryptKind,
+    ResetIntent,
+)
 from luksctl.model.observed import Ambiguous, Missing
 from luksctl.model.probe import Device
 from luksctl.node.files import create_file, read_file, sync_directory
@@ -38,6 +47,7 @@ class Saved:
 
     place: HeaderPlace
     content: bytes
+    reencrypting: bool = False
 
 
 @frozen
@@ -57,11 +67,39 @@ class KeptBackup:
 def save_header(node: Node, volume: str) -> Saved:
     """Read the header of `volume` and its key areas under our lock of the volume. Writes nothing.
 
-    DeviceError where no copy is valid.
+    DeviceError where no copy is valid. Refused while the header is on its way to be another one, or none: put back
+    later, it would lie over data of another key, over a filesystem, or open what was erased.
     """
     with node.ports.disks.volume_lock(volume):
+        _expect_to_last(volume, node.ports.meta.load().record.intent(volume))
         device = find_device(node, volume)
-        return _saved(node, volume, device)
+        saved = _saved(node, volume, device)
+        if saved.reencrypting:
+            raise _refused(volume, "somebody else re-encrypts it")
+        return saved
+
+
+def _expect_to_last(volume: str, intent: Intent | None) -> None:
+    """Raise Refused where META announces what leaves nothing that a header of now belongs to."""
+    match intent:
+        case ResetIntent():
+            hint = f"luksctl retry {volume} --drop-intent takes the reset back"
+            raise Refused("its reset is announced, and a backup would undo it", volume=volume, hint=hint)
+        case DecryptIntent() | ReencryptIntent(kind=ReencryptKind.DECRYPT):
+            raise _refused(volume, "it is being decrypted in place")
+        case InPlaceIntent() | ReencryptIntent(kind=ReencryptKind.ENCRYPT):
+            raise _refused(volume, "it is being encrypted in place")
+        case ReencryptIntent():
+            raise _refused(volume, "it is being re-encrypted")
+        case FormatIntent() | None:
+            pass  # what an unfinished format has is marked, and restoring it asks
+        case _:
+            assert_never(intent)
+
+
+def _refused(volume: str, why: str) -> Refused:
+    cause = f"{why}, and a header saved now would destroy data when it is put back"
+    return Refused(cause, volume=volume, hint="luksctl status shows how far it is")
 
 
 def find_device(node: Node, volume: str) -> Device:
@@ -206,4 +244,4 @@ def _saved(node: Node, volume: str, device: Device) -> Saved:
         raise DeviceError(f"the header of {device.path} cannot be read", volume=volume)
     slots = tuple(slot.number for slot in header.keyslots)
     place = HeaderPlace(os.uname().nodename, volume, header.uuid, header.seqid, counter_of(header), slots)
-    return Saved(place, content)
+    return Saved(place, content, header.reencrypting)

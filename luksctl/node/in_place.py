@@ -6,11 +6,12 @@ boot of a node whose config says `inPlace: true`, without any announcement.
 
 from __future__ import annotations
 
-from luksctl.errors import DeviceError, LuksctlError, Refused
+from luksctl.errors import DeviceError, LuksctlError, ReencryptionRunning, Refused
+from luksctl.hints import Final
 from luksctl.model.config import EPHEMERAL
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.in_place import ROOM_BYTES, Extent
-from luksctl.model.intent import DecryptIntent, InPlaceIntent
+from luksctl.model.intent import DecryptIntent, InPlaceIntent, ReencryptKind
 from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks2
 from luksctl.model.plan import Plan
 from luksctl.model.probe import Device
@@ -22,6 +23,12 @@ from luksctl.reconcile.converge import look
 from luksctl.reconcile.desire import desire
 from luksctl.reconcile.in_place_steps import expect_room
 from luksctl.value import frozen, replace
+
+_GOES_ON: Final = {
+    ReencryptKind.RENEW: "it is being re-encrypted",
+    ReencryptKind.ENCRYPT: "it is being encrypted in place",
+    ReencryptKind.DECRYPT: "it is being decrypted in place",
+}
 
 
 @frozen
@@ -50,6 +57,9 @@ def look_at(node: Node, volume: str) -> Target:
     if isinstance(observed, Encrypting):
         extent = Extent("", 0)
         return Target(volume, observed.device, extent, observed.holder, found.plan, observed.intent)
+    if isinstance(observed, Luks2):
+        _expect_not_begun(observed, volume)
+        raise Refused("it is encrypted already", volume=volume)
     if not isinstance(observed, FilesystemFound):
         if found.plan.refusal is not None:
             raise found.plan.refusal
@@ -109,8 +119,9 @@ def look_at_encrypted(node: Node, volume: str) -> Encrypted:
     if isinstance(observed, Decrypting):
         intent = observed.intent
         return Encrypted(volume, observed.device, intent.header_uuid, intent.header, observed.holder, intent)
-    if not isinstance(observed, Luks2) or observed.header.reencrypting:
-        raise Refused("it is no encrypted volume, or being re-encrypted", volume=volume, hint="luksctl status")
+    if not isinstance(observed, Luks2):
+        raise Refused("it is no encrypted volume", volume=volume, hint="luksctl status")
+    _expect_not_begun(observed, volume)
     open_as = None if observed.mapping is None else observed.mapping.path
     return Encrypted(volume, observed.device, observed.header.uuid, wanted.detached, open_as)
 
@@ -121,6 +132,15 @@ def announce_decryption(node: Node, found: Encrypted) -> None:
     Refused where somebody announced something else. Cut: announced or not.
     """
     _announce(node, DecryptIntent(found.volume, found.device.identity, found.header_uuid, found.header_file))
+
+
+def _expect_not_begun(found: Luks2, volume: str) -> None:
+    """Raise what keeps an encrypted volume from being worked on in place: others are at it, or we have begun."""
+    if found.reencryption is not None:
+        cause = f"{_GOES_ON[found.reencryption.kind]} already"
+        raise ReencryptionRunning(cause, volume=volume, hint="luksctl status shows how far it is")
+    if found.header.reencrypting:
+        raise Refused("somebody else re-encrypts it", volume=volume, hint="luksctl status")
 
 
 def _announce(node: Node, intent: InPlaceIntent | DecryptIntent) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from luksctl.errors import KeyRejected, Refused, SlotPassphraseRejected
+from luksctl.errors import KeyRejected, Refused, SlotPassphraseRejected, UsageError
 from luksctl.hints import Final, Self
 from luksctl.model.config import DEFAULT_CIPHER
 from luksctl.model.desired import DesiredVolume
@@ -42,6 +42,8 @@ Ask = Callable[[HeldSlot], Secret | None]
 class Options:
     """What the operator chose. Slots in `given_up` are not carried over; `max_rate_bytes_s` 0 is as fast as it goes.
 
+    `given` are slots whose keys the operator has ready, so each of them has to be asked for.
+
     `resilience` None is what the device needs: checksums tell only whole sectors apart, and what is written to an image
     file may tear within the sectors that the library takes it to have.
     """
@@ -49,6 +51,7 @@ class Options:
     resilience: Resilience | None = None
     max_rate_bytes_s: int = 0
     given_up: tuple[int, ...] = ()
+    given: tuple[int, ...] = ()
 
 
 def announced(node: Node, volume: str) -> ReencryptStage | None:
@@ -65,8 +68,8 @@ def begin(node: Node, volume: str, options: Options, ask: Ask, show: Show) -> bo
     """Prepare and start it; nothing is re-encrypted yet. Return whether the volume is open.
 
     `ask` gives the key of a slot that no provider has, or None; `show` hands out the recovery key that replaces one
-    that was given up. Refused before the first write where a key is missing, naming each slot. Cut: nothing, or what
-    the next run takes back, or it is announced and started.
+    that was given up. Before the first write: Refused where a key is missing, naming each slot; UsageError where one is
+    given for a slot that asks for none. Cut: nothing, or what the next run takes back, or it is announced and started.
     """
     expect_no_trial(node)
     wanted = _wish(node, volume)
@@ -76,6 +79,7 @@ def begin(node: Node, volume: str, options: Options, ask: Ask, show: Show) -> bo
             node.announce(done)
         held = running.held()
         _expect_known(volume, held, options.given_up)
+        _expect_asked(volume, held, options)
         _carry(node, volume, running, held, options, ask)
         made = [entry for entry in held if entry.slot in options.given_up and entry.role is SlotRole.RECOVERY]
         with _NewKeys(node, volume, made, show) as keys:
@@ -114,6 +118,17 @@ def _expect_known(volume: str, held: tuple[HeldSlot, ...], given_up: tuple[int, 
     missing = sorted(set(given_up) - {entry.slot for entry in held})
     if missing:
         raise Refused(f"there is no keyslot {', '.join(map(str, missing))} to give up", volume=volume)
+
+
+def _expect_asked(volume: str, held: tuple[HeldSlot, ...], options: Options) -> None:
+    asking = {entry.slot for entry in held if entry.role is not SlotRole.CONFIG} - set(options.given_up)
+    unasked = sorted(set(options.given) - asking)
+    if unasked:
+        those = f"those that do: {', '.join(map(str, sorted(asking)))}" if asking else "none of this volume does"
+        raise UsageError(
+            f"a key is given for keyslot {', '.join(map(str, unasked))} of {volume}, which asks for none ({those})",
+            hint=f"luksctl status {volume} shows the kind of each keyslot",
+        )
 
 
 def _carry(

@@ -34,6 +34,7 @@ from luksctl.node.header_backup import drop_backups
 from luksctl.node.node import Node
 from luksctl.node.opening import await_device
 from luksctl.node.sources import detached_header, state_directory
+from luksctl.node.trial import expect_no_trial
 from luksctl.node.waiting import Deadline, until
 from luksctl.reconcile.converge import session
 from luksctl.reconcile.observe import erasing
@@ -66,6 +67,7 @@ def look_at(node: Node, volumes: Sequence[str], method: EraseMethod, *, named: b
     Where the volumes were not `named`, one that is not there is left out and told.
     """
     meta = _meta(node, volumes)
+    _expect_trial_to_end(node, meta, volumes)
     found = []
     for volume in volumes:
         try:
@@ -78,6 +80,15 @@ def look_at(node: Node, volumes: Sequence[str], method: EraseMethod, *, named: b
         raise DeviceMissing("none of the volumes is there", hint="luksctl status")
     _expect_no_header_in_state(meta, tuple(target.volume for target in found))
     return tuple(found)
+
+
+def _expect_trial_to_end(node: Node, meta: MetaFacts, doomed: Sequence[str]) -> None:
+    """Raise Refused while a config is on trial, unless STATE goes, and with it what the trial would go back to.
+
+    Without the volume that it added keys to, or without META, it could be neither taken back nor confirmed.
+    """
+    if STATE not in doomed:
+        expect_no_trial(node, meta)
 
 
 def _expect_no_header_in_state(meta: MetaFacts, doomed: Sequence[str]) -> None:
@@ -154,22 +165,25 @@ def _device(node: Node, volume: str, meta: MetaFacts) -> Device:
 
 
 def announce(node: Node, targets: Sequence[Target]) -> None:
-    """Announce the reset of all targets in one META write, while nobody changes any of them.
+    """Announce the reset of all targets in one META write, while nobody changes any of them; with STATE a trial ends.
 
     A META that cannot be read, and is to be erased itself, is started over with nothing but the announcement. Cut:
     nothing is announced, or all of it.
     """
     intents = tuple(target.found.intent for target in targets)
+    volumes = tuple(target.volume for target in targets)
 
     def announced(record: NodeRecord) -> NodeRecord:
         for intent in intents:
             record = record.with_intent(intent)
-        return record
+        return record.with_trial(None) if STATE in volumes else record
 
     with ExitStack() as locks:
         for target in targets:
             locks.enter_context(node.ports.disks.volume_lock(target.volume))
-        if node.ports.meta.load().state is MetaState.UNREADABLE:
+        meta = node.ports.meta.load()
+        _expect_trial_to_end(node, meta, volumes)  # one may have begun while the operator was asked
+        if meta.state is MetaState.UNREADABLE:
             node.ports.meta.start_over(announced(NodeRecord()))
         else:
             node.ports.meta.update_record(announced)

@@ -82,6 +82,13 @@ def rotate_slot(node: Node, volume: str, slot: int, ask: Callable[[], Secret], s
             return _rotate_made(node, wanted, (slot,))
 
 
+def takes_passphrase(node: Node, volume: str, slot: int) -> bool:
+    """Tell whether `slot` has a static key by the config, so that a new passphrase is asked for."""
+    encryption = ruling_config(node).encryption_of(volume)
+    keys = () if encryption is None else encryption.keys
+    return any(key.slot == slot and key.kind is KeyKind.STATIC for key in keys)
+
+
 def _made_by_providers(desired: DesiredVolume) -> tuple[int, ...]:
     keys = () if desired.encryption is None else desired.encryption.keys
     return tuple(key.slot for key in keys if key.kind in KINDS_WITH_TOKEN)

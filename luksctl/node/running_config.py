@@ -14,6 +14,7 @@ from luksctl.config.changes import Changes, compare
 from luksctl.errors import (
     ConfigError,
     Degraded,
+    DeviceError,
     DeviceMissing,
     Locked,
     LuksctlError,
@@ -110,8 +111,16 @@ def take(node: Node, config: MachineConfig, how: How) -> Taken:
         revert(node)
         raise Degraded("the config on trial was taken back at once: " + "; ".join(failed), hint="luksctl status")
     if mode is Mode.REBOOT:
-        node.system.reboot()
+        _reboot(node)
     return taken
+
+
+def _reboot(node: Node) -> None:
+    try:
+        node.system.reboot()
+    except DeviceError as error:
+        cause = f"the config is stored for the next boot, and the reboot did not begin: {error.cause}"
+        raise DeviceError(cause, hint="luksctl reboot") from error
 
 
 def _stored(directory: str) -> MachineConfig | None:

@@ -10,7 +10,7 @@ import hashlib
 
 from luksctl.errors import DeviceError, Refused
 from luksctl.model.config import MachineConfig
-from luksctl.model.meta import MetaFacts, Trial
+from luksctl.model.meta import MetaFacts, NodeRecord, Trial
 from luksctl.node.node import Node
 from luksctl.node.units import TRIAL_SERVICE
 
@@ -21,21 +21,21 @@ def pending(node: Node, meta: MetaFacts | None = None) -> Trial | None:
     return trial if trial is not None and trial.boot_id == node.system.boot_id() else None
 
 
-def expect_no_trial(node: Node) -> None:
-    """Raise Refused while a config is on trial: what follows the stored one would take it back."""
-    if pending(node) is not None:
+def expect_no_trial(node: Node, meta: MetaFacts | None = None) -> None:
+    """Raise Refused while a config is on trial: what follows the stored one would take it back; `meta` as pending."""
+    if pending(node, meta) is not None:
         hint = "confirm it with luksctl apply-config -f FILE, or: luksctl trial revert"
         raise Refused("a machine config is on trial", hint=hint)
 
 
 def begin(node: Node, stored: MachineConfig | None, timeout_s: float) -> Trial:
-    """Announce a trial in META, and start what takes it back; Refused where nothing would.
+    """Announce a trial in META, and start what takes it back; Refused where nothing would, or nothing could.
 
     Cut: the next boot is another one, so the trial is over before a key was added.
     """
     digest = "" if stored is None else hashlib.sha256(stored.text).hexdigest()
     trial = Trial(node.system.boot_id(), node.system.monotonic_s() + timeout_s, digest)
-    node.ports.meta.update_record(lambda record: record.with_trial(trial))
+    node.ports.meta.update_record(lambda record: _announced(record, trial))
     try:
         node.system.reset_failed(TRIAL_SERVICE)
         node.system.start_unit(TRIAL_SERVICE)
@@ -44,6 +44,14 @@ def begin(node: Node, stored: MachineConfig | None, timeout_s: float) -> Trial:
         cause = f"nothing would take the config back: {TRIAL_SERVICE} did not start ({error.cause})"
         raise Refused(cause, hint="luksctl enable") from error
     return trial
+
+
+def _announced(record: NodeRecord, trial: Trial) -> NodeRecord:
+    doomed = ", ".join(intent.volume for intent in record.resets)
+    if doomed:
+        cause = f"the reset of {doomed} is announced, and a trial could not be taken back there"
+        raise Refused(cause, hint="reboot, and try it then; or apply it without trial")
+    return record.with_trial(trial)
 
 
 def end(node: Node) -> bool:

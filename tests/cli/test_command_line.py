@@ -168,6 +168,8 @@ def test_an_interrupt_ends_with_130(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(validate, "run", interrupt)
     answer = desk.run("validate", "x")
     assert (answer.code, answer.err) == (130, "luksctl: interrupted\n")
+    document = desk.run("validate", "x", "--json").json
+    assert (document["error"], document["exitCode"]) == ("Interrupted", 130)
 
 
 def test_a_failure_of_the_system_names_the_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

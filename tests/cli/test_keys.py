@@ -82,6 +82,16 @@ def test_at_a_terminal_it_is_typed_twice(
     assert b"correct" not in typist.whole_screen()
 
 
+@pytest.mark.parametrize("words", [("EPHEMERAL", "--slot", "30"), ("EPHEMERAL", "--slot", "17"), ("EPHEMERAL",), ()])
+def test_a_passphrase_is_for_a_static_key_alone(adopted: Desk, words: tuple[str, ...]) -> None:
+    """Who gives one to a recovery key, to no key, or to all of them, would believe that it opens the volume now."""
+    adopted.run("recovery", "add", "EPHEMERAL")
+    before = adopted.bytes_of("ephemeral", "state")
+    answer = adopted.run("--json", "keys", "rotate", *words, "--key-fd", "4000")
+    assert (answer.code, "none is asked for" in answer.json["cause"]) == (64, True)
+    assert adopted.bytes_of("ephemeral", "state") == before
+
+
 @pytest.mark.parametrize("words", [("EPHEMERAL", "--slot", "0"), ("EPHEMERAL",), ()])
 def test_a_recipient_is_for_recovery_keys_alone(adopted: Desk, words: tuple[str, ...]) -> None:
     """Who names one waits for a document that would not come; nobody is asked for a passphrase first."""

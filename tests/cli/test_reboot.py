@@ -116,6 +116,23 @@ def test_a_reboot_that_does_not_begin(node: RunningNode, monkeypatch: pytest.Mon
     assert (answer.code, answer.json["error"]) == (9, "DeviceError")
 
 
+def test_a_config_whose_reboot_does_not_begin(
+    node: RunningNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One object, which says that the config is stored all the same."""
+    file = tmp_path / "new.yaml"
+    file.write_text(CONFIG.replace("worker", "controlplane"), encoding="utf-8")
+
+    def fails() -> None:
+        raise DeviceError("systemctl reboot failed")
+
+    monkeypatch.setattr(node.bench.system, "reboot", fails)
+    answer = node.run("apply-config", "-f", str(file), "--mode=reboot", "--json")
+    assert (answer.code, answer.json["error"], answer.json["hint"]) == (9, "DeviceError", "luksctl reboot")
+    assert "stored for the next boot" in answer.json["cause"]
+    assert (node.bench.state / "staged.yaml").exists()
+
+
 def test_several_nodes_reboot(node: RunningNode, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the names of the command line."""
     lines = stand_in(monkeypatch)

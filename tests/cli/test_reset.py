@@ -10,6 +10,7 @@ import pytest
 
 from luksctl.devices.medium import is_zero
 from luksctl.devices.system import RunningSystem
+from luksctl.errors import DeviceError
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import ConfiguredKey, NodeIdKey, VolumeEncryption
 from luksctl.model.intent import FormatIntent, ResetIntent
@@ -312,6 +313,22 @@ def test_a_reboot_is_asked_for_after_all_is_done(node: Desk, monkeypatch: pytest
     monkeypatch.setattr(RunningSystem, "power_off", note)
     assert wipe(node, "--system-labels-to-wipe", "STATE", "--shutdown").code == 0
     assert asked == ["blank", "blank"]
+
+
+@pytest.mark.parametrize("end", ["--reboot", "--shutdown"])
+def test_a_reboot_that_does_not_begin_hides_no_record(node: Desk, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    """One object: why nothing reboots, and what was erased before."""
+
+    def fails(_: RunningSystem) -> None:
+        raise DeviceError("systemd does not answer")
+
+    for name in ("reboot", "power_off"):
+        monkeypatch.setattr(RunningSystem, name, fails)
+    answer = wipe(node, "--system-labels-to-wipe", "EPHEMERAL", end, "--json")
+    said = answer.json
+    assert (answer.code, said["error"], said["exitCode"]) == (9, "DeviceError", 9)
+    (volume,) = said["done"]["volumes"]
+    assert (volume["erased"], volume["record"]["complete"]) == (True, True)
 
 
 def test_hooks_run_first_and_may_fail(node: Desk) -> None:

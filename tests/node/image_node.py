@@ -114,6 +114,25 @@ class MadeUpSystem:
         raise AssertionError(f"slept {seconds} s")
 
 
+class NotedUnits(MadeUpSystem):
+    """A machine whose systemd notes what it is asked for."""
+
+    def __init__(self, mounts: dict[str, str]) -> None:
+        super().__init__(mounts)
+        self.units: list[str] = []
+
+    def start_unit(self, unit: str) -> None:
+        """Note it."""
+        self.units.append(unit)
+
+    def start_soon(self, unit: str) -> None:
+        """Note it."""
+        self.units.append(unit)
+
+    def reset_failed(self, unit: str) -> None:
+        """Do nothing."""
+
+
 class ImageNode:
     """META, STATE and EPHEMERAL as image files in `directory`; STATE's own files are in `directory`/mnt/state."""
 
