@@ -7,13 +7,16 @@ hangs on how well the text was edited.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence as List
 
 from luksctl.config.emit import Layout, Line, block, element, entry, inline, is_block
 from luksctl.config.spans import Place, Text
 from luksctl.config.tree import Document, Mapping, Node, Scalar, Sequence, solid
-from luksctl.hints import Any, final
+from luksctl.hints import Any, Final, final
 from luksctl.value import frozen
+
+_BLOCK_HEADER: Final = re.compile(r"[|>][0-9+-]*(?=[ \t]*(?:#[^\n]*)?\r?\n)")
 
 
 @frozen
@@ -69,6 +72,16 @@ class Editor:
         lines = block(root, 0, self.layout)
         separator = [] if not characters.strip() else [Line("---", root.source, root.line)]
         self._insert(len(characters), [*separator, *lines], before=head, behind=newline)
+
+    def keep_end(self, root: Node | None) -> None:
+        """Have a block scalar that the text ends in, without a line break, end in none when more text follows."""
+        last = _last(root)
+        if not isinstance(last, Scalar) or last.style not in {"|", ">"} or self.text.characters.endswith("\n"):
+            return
+        header = _BLOCK_HEADER.search(self.text.characters, last.start)
+        if header is not None:
+            stripped = header[0].replace("+", "").replace("-", "") + "-"
+            self.edits.append(Edit(header.start(), header.end(), stripped))
 
     def remove(self, start: int, end: int) -> None:
         """Remove a part of the text."""
@@ -236,6 +249,17 @@ class Editor:
 
     def _insert(self, place: int, lines: list[Line], before: str = "", behind: str = "") -> None:
         self._replace_lines(place, place, lines, before, behind)
+
+
+def _last(node: Node | None) -> Node | None:
+    """Return the value that the text of `node` ends with."""
+    while True:
+        if isinstance(node, Mapping) and node.entries:
+            node = node.entries[-1][1]
+        elif isinstance(node, Sequence) and node.items:
+            node = node.items[-1]
+        else:
+            return node
 
 
 def _matched(

@@ -48,9 +48,11 @@ def _edit(editor: Editor, documents: List[Document], roots: List[Node | None], *
             editor.document(document, root)
         else:
             editor.rewrite(document, root)
-    for root in roots[len(documents) :]:
-        if root is not None:
-            editor.append(root)
+    added = [root for root in roots[len(documents) :] if root is not None]
+    if added and documents and roots[len(documents) - 1] is documents[-1].root:
+        editor.keep_end(documents[-1].root)
+    for root in added:
+        editor.append(root)
 
 
 def _joined(characters: str, edits: list[Edit]) -> str | None:

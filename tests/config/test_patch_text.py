@@ -220,3 +220,20 @@ def test_long_keys_beside_others() -> None:
     """So it does below a key."""
     after = patched("machine:\n  a: 1\n  b: {c: 1}\n", f"machine: {{? {'k' * 3000} : {{d: 1}}, b: {{{'k' * 990}: 1}}}}")
     assert values(after) == [{"machine": {"a": 1, "b": {"c": 1, "k" * 990: 1}, "k" * 3000: {"d": 1}}}]
+
+
+@pytest.mark.parametrize(
+    ("base", "start"),
+    [
+        ("a: |\n  ends", "a: |-\n  ends\n---\n"),
+        ("a: [1]\nx:\n - >+2 # why\n    e\n   f", "a: [1]\nx:\n - >2- # why\n    e\n   f\n---\n"),
+        ("a: &b |\r\n  ends", "a: &b |-\r\n  ends\r\n---\r\n"),
+        ("a: |\n  ends\n", "a: |\n  ends\n---\n"),
+    ],
+)
+def test_a_text_that_stops_in_a_block_scalar_keeps_its_value(base: str, start: str) -> None:
+    """Without a line break at its end the value has none, and gets none from the document that follows."""
+    added = "apiVersion: v1alpha1\nkind: VolumeConfig\nname: STATE\n"
+    after = patched(base, added)
+    assert after.startswith(start)
+    assert values(after)[0] == values(base)[0]
