@@ -51,7 +51,7 @@ HEADER_BYTES = 16 * MIB
 MAGIC = {STATE: (0, b"XFSB"), EPHEMERAL: (1080, b"\x53\xef")}
 CUTS = 20
 # The large node: what each volume has, how much of it is files, and how much has the new key when power goes.
-LARGE_MIB, LARGE_DATA_MIB, SMALL_DATA_MIB = 1024, 256, 8
+LARGE_MIB, LARGE_DATA_MIB, SMALL_DATA_MIB = 1024, 128, 8
 
 
 def all_kinds(kms: Kms) -> str:
@@ -179,7 +179,7 @@ def cuts_of(steps: list[StepEnd]) -> list[int]:
 def makes_data(node: Machine, size_mib: int) -> dict[str, str]:
     """Fill both volumes, and add a recovery key to EPHEMERAL; return the digests of the data."""
     for path in PATHS.values():
-        node.check("sh", "-c", f"dd if=/dev/urandom of={path}/data bs=1M count={size_mib} status=none")
+        node.check("sh", "-c", f"dd if=/dev/urandom of={path}/data bs=1M count={size_mib} status=none", timeout_s=600)
     node.check("sh", "-c", f"umask 077; luksctl recovery add {EPHEMERAL} >{KEY} && sync")
     return digests_of(node)
 
@@ -187,7 +187,8 @@ def makes_data(node: Machine, size_mib: int) -> dict[str, str]:
 def digests_of(node: Machine) -> dict[str, str]:
     """Return the digests of what was written into both volumes, read from the medium."""
     files = " ".join(f"{path}/data" for path in PATHS.values())
-    lines = node.check("sh", "-c", f"echo 3 >/proc/sys/vm/drop_caches; sha256sum {files}").splitlines()
+    read = node.check("sh", "-c", f"echo 3 >/proc/sys/vm/drop_caches; sha256sum {files}", timeout_s=600)
+    lines = read.splitlines()
     return dict(zip(PATHS, (line.split()[0] for line in lines), strict=True))
 
 
