@@ -15,7 +15,9 @@ from luksctl.units import MIB
 def next_hot_zone(document: dict[str, Any], how: ReencryptIntent) -> Range | None:
     """Return what is read next of the data that is as it was, by the header's JSON; None where none is left."""
     segments = document["segments"]
-    (before,) = (name for name, segment in segments.items() if "backup-previous" in segment.get("flags", ()))
+    before = next((name for name, segment in segments.items() if "backup-previous" in segment.get("flags", ())), None)
+    if before is None:
+        return None
 
     def kind(name: str) -> tuple[str, list[str]]:
         return segments[name]["type"], [key for key, each in document["digests"].items() if name in each["segments"]]
