@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from luksctl.errors import CryptsetupError, DeviceError, LuksctlError, NeedsReboot
+from luksctl.errors import CryptsetupError, DeviceError, KeyRejected, LuksctlError, NeedsReboot
 from luksctl.model.config import STATE
 from luksctl.model.observed import Mapping
-from tests.faults.reencryptions import formatted, next_boot, session_of, start
+from luksctl.reconcile.keys import Failures
+from tests.faults.reencryptions import KEYS, formatted, next_boot, session_of, start
 from tests.reconcile.images import Boot, Node
 
 MAPPED, ZONE = f"luks2-{STATE}", f"luks2-{STATE}-hotzone-forward"
@@ -73,3 +74,12 @@ def test_without_a_hot_zone_the_error_is_the_library_s(node: Node) -> None:
     """It failed before the kernel held anything back: the next try needs no reboot."""
     assert error_of(node, UNREAD) is UNREAD
     assert node.failed_hot_zones == []
+
+
+def test_a_hot_zone_that_cannot_be_mended_is_not_put_down_to_the_keys() -> None:
+    """The disk keeps the volume from opening, so nobody is sent to look for another key."""
+    key, failing, wrong = KEYS.keys[0], Failures(STATE), Failures(STATE)
+    failing.add(key, CryptsetupError("Failed to recover sector 0", errno=errno.EINVAL, operation="open /dev/sda3"))
+    wrong.add(key, KeyRejected("the key does not open this slot"))
+    assert "of the disk (journalctl -k)" in (failing.combined("opens the volume").hint or "")
+    assert "check the keys" in (wrong.combined("opens the volume").hint or "")
