@@ -74,9 +74,10 @@ faults: venv vm-packages ## every power cut that make unit and vm-test take a sa
 	@FAULTS=all $(pytest) $(fault_tests) -n $(JOBS) -o timeout=1200
 	$(say) 'power cuts at every write, on image files; the table goes into docs/reliability.md'
 	@$(bin)/python -m tests.faults
-	$(say) 'power cuts in virtual machines, all of them'
+	$(say) 'power cuts and disk errors in virtual machines, all of them'
 	@FAULTS=all $(pytest) vm-tests/test_power_cuts.py vm-tests/test_sealing_cuts.py \
-		vm-tests/test_reencrypt.py vm-tests/test_in_place.py vm-tests/test_reset.py -v -n $(GUESTS) --dist load $(ARGS)
+		vm-tests/test_reencrypt.py vm-tests/test_in_place.py vm-tests/test_reset.py \
+		vm-tests/test_disk_errors.py -v -n $(GUESTS) --dist load $(ARGS)
 
 .PHONY: bench
 bench: venv vm-packages ## measure against the cryptsetup command, into build/bench.json; BENCH=pattern takes some

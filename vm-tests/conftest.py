@@ -38,6 +38,7 @@ LONGEST = (
     "test_sealing_cuts",
     "test_kms",
     "test_reencrypt",
+    "test_disk_errors",
     "test_kms_service",
     "test_locked_ephemeral",
     "test_maintenance",

@@ -15,7 +15,7 @@ from luksctl.cli.parser import Parser, Takes
 from luksctl.cli.recovery_prompt import ask_recovery_key
 from luksctl.cli.secret_input import TERMINAL, read_passphrase
 from luksctl.cli.volumes import MANAGED, volume_of
-from luksctl.errors import UsageError
+from luksctl.errors import NeedsReboot, UsageError
 from luksctl.hints import Final
 from luksctl.model.intent import ReencryptKind, Resilience, SlotRole
 from luksctl.node.node import Node
@@ -196,6 +196,8 @@ def _follow(node: Node, volume: str, context: Context) -> ReencryptKind:
     changed_s = node.system.monotonic_s()
     while (progress := how_far(node, volume)) is not None and not progress.left_to_boot:
         kind = progress.kind
+        if progress.stop is not None and progress.stop.for_good:
+            raise NeedsReboot(progress.stop.why, volume=volume)
         line = _line(progress)
         now_s = node.system.monotonic_s()
         if line != told:

@@ -102,6 +102,7 @@ def _reencryption(progress: ReencryptProgress) -> dict[str, object]:
         "running": progress.running,
         "bytesPerSecond": progress.bytes_per_s,
         "remainingSeconds": progress.remaining_s,
+        "stoppedBy": None if progress.stop is None else progress.stop.why,
     }
 
 

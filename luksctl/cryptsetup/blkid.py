@@ -60,7 +60,7 @@ def signature_of(fd: int, subject: str, *, offset_bytes: int = 0, size_bytes: in
         if rc == _AMBIVALENT:
             return Signature("", ambivalent=True)
         if rc != 0:
-            raise DeviceError("libblkid cannot read the device", volume=subject, operation="probe")
+            raise DeviceError(f"libblkid cannot read {subject}", operation="probe", hint="dmesg")
         kind = _value(probe, b"TYPE")
         if kind:
             return Signature(kind, _value(probe, b"LABEL"), _value(probe, b"UUID"), _value(probe, b"USAGE"))
@@ -110,7 +110,7 @@ def _open(path: str) -> Iterator[int]:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise DeviceError(error.strerror or str(error), volume=path, operation="probe") from error
+        raise DeviceError(f"{path} cannot be opened: {error.strerror or error}", operation="probe") from error
     try:
         yield fd
     finally:
@@ -127,7 +127,7 @@ def _probe(fd: int, subject: str, offset_bytes: int = 0, size_bytes: int = 0) ->
         raise MemoryError
     try:
         if lib.blkid_probe_set_device(probe, fd, offset_bytes, size_bytes) != 0:
-            raise DeviceError("libblkid cannot read the device", volume=subject, operation="probe")
+            raise DeviceError(f"libblkid cannot read {subject}", operation="probe", hint="dmesg")
         yield probe
     finally:
         lib.blkid_free_probe(probe)

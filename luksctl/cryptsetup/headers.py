@@ -168,12 +168,15 @@ class LuksHeaders:
         progress: Callable[[int, int], None],
     ) -> None:
         """Mend a torn hot zone, and re-encrypt to the end. Cut: a torn hot zone."""
+        from luksctl.cryptsetup.next_hot_zone import expect_readable  # noqa: PLC0415  # as format
         from luksctl.cryptsetup.reencryption import go_on  # noqa: PLC0415  # as format
 
         if mapped_name is None and self._conclude(device, key):
             return
         self.put_back_unbegun(device)
         with self._open(device) as luks:
+            if mapped_name is not None:
+                expect_readable(luks, how, lambda offset, length: self._read(device.path, offset, length))
             go_on(luks.reencryption, how, key, mapped_name, progress)
 
     def end_reencryption(self, device: probe.Device, how: ReencryptIntent) -> None:

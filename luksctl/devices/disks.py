@@ -11,6 +11,7 @@ from luksctl.devices.mapping import in_use, mapping
 from luksctl.devices.medium import is_zero, open_medium, size_of
 from luksctl.devices.probing import SignatureProbe
 from luksctl.devices.tree import BlockTree
+from luksctl.errors import DeviceError
 from luksctl.hints import final
 from luksctl.model.config import ByLabel, Filesystem, Settings, VolumeSettings
 from luksctl.model.header import HeaderCopies
@@ -82,7 +83,24 @@ class SystemDisks:
     def mapping(self, mapped_name: str) -> Mapping | None:
         """Return the active mapping of that name with its backing device and what is inside, or None."""
         found = mapping(mapped_name, self._tree)
-        return None if found is None else replace(found, signature=self._probe(found.path))
+        if found is None:
+            return None
+        try:
+            return replace(found, signature=self._probe(found.path))
+        except DeviceError as error:
+            return replace(found, problem=error.cause)
+
+    def hot_zone(self, mapped_name: str) -> str | None:
+        """Return the name of the mapping that a re-encryption has for its hot zone below `mapped_name`, or None."""
+        from luksctl.devices.hot_zone import hot_zone  # noqa: PLC0415  # as erase_head
+
+        return hot_zone(mapped_name, self._tree)
+
+    def fail_hot_zone(self, hot_zone_name: str) -> None:
+        """Let what waits for the hot zone of a run that broke off fail."""
+        from luksctl.devices.hot_zone import fail_hot_zone  # noqa: PLC0415  # as erase_head
+
+        fail_hot_zone(hot_zone_name, self._tree)
 
     @contextmanager
     def format_lock(self, device: Device) -> Iterator[None]:

@@ -79,15 +79,16 @@ class Finder:
             if os.path.exists(path):
                 raise DeviceError(f"{path} is not a block device", hint="name an image file with `image:` instead")
             return Missing(f"block device {path}")
+        known_as = self._tree.attribute(device.name, "dm/uuid") or path
         if not device.disk:
-            return Device(device.node, device.size_bytes)
+            return Device(device.node, device.size_bytes, known_as=known_as)
         sought, disk = f"block device {path}", self._disk_node(device)
         try:
             entries = self._listing(disk)
         except (DeviceError, OSError) as error:
             return Missing(f"{sought}: the partition table of {disk} cannot be read: {error}")
         if not entries and not device.label:  # not a GPT: the path alone says which partition is meant
-            return Device(device.node, device.size_bytes, disk=disk)
+            return Device(device.node, device.size_bytes, disk=disk, known_as=known_as)
         return _partition(device, disk, entries, sought)
 
     def _by_label(self, label: str, disk: str | None) -> Found:

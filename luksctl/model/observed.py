@@ -25,12 +25,16 @@ from luksctl.value import frozen
 
 @frozen
 class Mapping:
-    """An active /dev/mapper device; `backing` is the path of the device below it, `signature` what is inside."""
+    """An active /dev/mapper device; `backing` is the path of the device below it, `signature` what is inside.
+
+    `problem` says why that cannot be read.
+    """
 
     name: str
     path: str
     backing: str
     signature: Signature | None = None
+    problem: str = ""
 
 
 @frozen

@@ -198,6 +198,12 @@ class Disks(Protocol):
     def mapping(self, mapped_name: str) -> Mapping | None:
         """Return the active mapping of that name with its backing device, or None."""
 
+    def hot_zone(self, mapped_name: str) -> str | None:
+        """Return the name of the mapping that a re-encryption has for its hot zone below `mapped_name`, or None."""
+
+    def fail_hot_zone(self, hot_zone_name: str) -> None:
+        """Let what waits for the hot zone of a run that broke off fail, instead of waiting for ever."""
+
     def format_lock(self, device: Device) -> AbstractContextManager[None]:
         """Hold the whole disk's flock around probe, format and mkfs; Busy after the lock timeout."""
 

@@ -66,7 +66,8 @@ class Device:
     """One block device or image file that answers to a volume.
 
     `partuuid` and `disk` are empty for whole disks and image files. `path` is what to open. `header` is the file that
-    the LUKS2 header is in, where it is not on the device itself.
+    the LUKS2 header is in, where it is not on the device itself. `known_as` is what a device that is no GPT partition
+    keeps when the kernel gives it another name: its device-mapper UUID, or the path in the settings.
     """
 
     path: str
@@ -75,6 +76,7 @@ class Device:
     disk: str = ""
     image: bool = False
     header: str = ""
+    known_as: str = ""
 
     @property
     def header_path(self) -> str:
@@ -83,5 +85,5 @@ class Device:
 
     @property
     def identity(self) -> str:
-        """Return what intents and records name the device by: its GPT UUID, or its path where it is no partition."""
-        return self.partuuid or self.path
+        """Return what intents and records name the device by, the same at each boot."""
+        return self.partuuid or self.known_as or self.path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from luksctl.errors import KeyRejected, Refused, SlotPassphraseRejected, UsageError
+from luksctl.errors import KeyRejected, LuksctlError, Refused, SlotPassphraseRejected, UsageError
 from luksctl.hints import Final, Self
 from luksctl.model.config import DEFAULT_CIPHER
 from luksctl.model.desired import DesiredVolume
@@ -17,7 +17,7 @@ from luksctl.model.observed import Luks2, ReencryptStage
 from luksctl.node.header_backup import drop_backups
 from luksctl.node.node import Node
 from luksctl.node.recovery import Place, Show
-from luksctl.node.reencrypt_pace import Pace
+from luksctl.node.reencrypt_pace import Pace, note_stop
 from luksctl.node.reencrypt_progress import ReencryptProgress, progress_of
 from luksctl.node.report import note_in_sync
 from luksctl.node.sync import ruling_config, wish
@@ -201,12 +201,16 @@ def go_on(node: Node, volume: str, recovery: Secret | None = None) -> ReencryptK
     if recovery is not None:
         wanted = replace(wanted, fallback=(*wanted.fallback, *keys_to_try(found.header, recovery)))
     pace = Pace(node, volume, intent.max_rate_bytes_s)
+    note_stop(node, volume, None)
     try:
         with reencrypt_session(wanted, node.settings.volume(volume), node.ports, pace) as running:
             for done in running.go_on():
                 node.announce(done)
             if running.in_sync is not None:
                 note_in_sync(node, volume, in_sync=running.in_sync)
+    except LuksctlError as error:
+        note_stop(node, volume, error)
+        raise
     finally:
         pace.close()
     if found.reencrypt_stage is not ReencryptStage.PREPARING:
@@ -217,6 +221,7 @@ def go_on(node: Node, volume: str, recovery: Secret | None = None) -> ReencryptK
 
 def start_service(node: Node, volume: str) -> None:
     """Have systemd go on with it, without waiting; DeviceError where it has no such unit."""
+    note_stop(node, volume, None)
     node.system.reset_failed(reencrypt_unit(volume))
     node.system.start_soon(reencrypt_unit(volume))
 

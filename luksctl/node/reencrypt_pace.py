@@ -1,4 +1,4 @@
-"""How fast a re-encryption goes: held to a rate, and told in a file that status reads."""
+"""How fast a re-encryption goes: held to a rate, and told in a file that status reads, as is what stopped it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 from contextlib import suppress
 
+from luksctl.errors import LuksctlError, NeedsReboot
 from luksctl.hints import Final
 from luksctl.node.files import read_file, replace_file
 from luksctl.node.node import Node
@@ -24,6 +25,14 @@ class Rate:
 
     bytes_per_s: float
     told_s: float
+
+
+@frozen
+class Stop:
+    """Why the last run of this boot ended before its time, in words; `for_good`: no run in this boot can go on."""
+
+    why: str
+    for_good: bool
 
 
 class Pace:
@@ -97,3 +106,36 @@ def read_rate(node: Node, volume: str) -> Rate | None:
         return Rate(float(fields["bytesPerSecond"]), float(fields["toldSeconds"]))
     except (OSError, ValueError, TypeError, LookupError):
         return None
+
+
+def note_stop(node: Node, volume: str, error: LuksctlError | None) -> None:
+    """Keep what ended the run of `volume` for those who ask later in this boot; None takes that away."""
+    path = _stop_path(node, volume)
+    if error is None:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    hint = "" if error.hint is None else f" ({error.hint})"
+    why = str(error).removeprefix(f"{volume}: ")
+    content = json.dumps({"why": f"{why}{hint}", "forGood": isinstance(error, NeedsReboot)}).encode() + b"\n"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        replace_file(path, content, mode=0o644)
+    except OSError as problem:
+        node.tell(f"{path} cannot be written: {problem.strerror}")
+
+
+def read_stop(node: Node, volume: str) -> Stop | None:
+    """Return what ended the last run of `volume` in this boot, or None where nothing did."""
+    try:
+        text = read_file(_stop_path(node, volume))
+        if text is None:
+            return None
+        fields = json.loads(text)
+        return Stop(str(fields["why"]), bool(fields["forGood"]))
+    except (OSError, ValueError, TypeError, LookupError):
+        return None
+
+
+def _stop_path(node: Node, volume: str) -> str:
+    return f"{node.paths.run_dir}/reencrypt/{volume}.stopped.json"

@@ -6,7 +6,7 @@ from luksctl.hints import Final
 from luksctl.model.intent import ReencryptKind
 from luksctl.model.observed import Luks2, ReencryptStage
 from luksctl.node.node import Node
-from luksctl.node.reencrypt_pace import read_rate
+from luksctl.node.reencrypt_pace import Stop, read_rate, read_stop
 from luksctl.reconcile.plan_reencrypt import bytes_done
 from luksctl.units import format_size
 from luksctl.value import frozen
@@ -20,7 +20,10 @@ _DOING: Final = {
 
 @frozen
 class ReencryptProgress:
-    """Where one volume stands. Rate and remaining time are None where no run has told them; `running`: one is at it."""
+    """Where one volume stands. Rate and remaining time are None where no run has told them; `running`: one is at it.
+
+    `stop` is what ended the last run, where none is at it.
+    """
 
     stage: ReencryptStage
     done_bytes: int
@@ -28,6 +31,7 @@ class ReencryptProgress:
     bytes_per_s: float | None = None
     remaining_s: float | None = None
     kind: ReencryptKind = ReencryptKind.RENEW
+    stop: Stop | None = None
 
     @property
     def running(self) -> bool:
@@ -65,7 +69,7 @@ def progress_of(node: Node, volume: str, found: Luks2) -> ReencryptProgress | No
     done_bytes, total_bytes = bytes_done(found)
     rate = read_rate(node, volume)
     if rate is None:
-        return ReencryptProgress(stage, done_bytes, total_bytes, kind=kind)
+        return ReencryptProgress(stage, done_bytes, total_bytes, kind=kind, stop=read_stop(node, volume))
     remaining_s = (total_bytes - done_bytes) / rate.bytes_per_s if rate.bytes_per_s > 0 else None
     return ReencryptProgress(stage, done_bytes, total_bytes, rate.bytes_per_s, remaining_s, kind)
 

@@ -141,7 +141,8 @@ LimitCORE=0
 """
 
 # Whatever stops it leaves all in order, and it has time to end a hot zone. It comes last at the disk, but is neither
-# idle nor nice: what is mounted waits for its hot zone, and would wait for all else that runs.
+# idle nor nice: what is mounted waits for its hot zone, and would wait for all else that runs. What needs a reboot (7)
+# is not tried again before.
 _REENCRYPT: Final = """\
 [Unit]
 Description=Re-encrypt the %i volume
@@ -153,6 +154,7 @@ Type=exec
 ExecStart={command} reencrypt %i --resume
 Restart=on-failure
 RestartSec=30
+RestartPreventExitStatus=7
 SuccessExitStatus=130
 TimeoutStopSec=5min
 IOSchedulingClass=best-effort

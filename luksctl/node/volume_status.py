@@ -122,10 +122,12 @@ def volume_status(node: Node, seen: Preview) -> VolumeStatus:
     source = None if mount_point is None else node.system.mounted_from(mount_point)
     mounted = source is not None and source == os.path.realpath(node.paths.volume_link(seen.volume))
     header = observed.header if isinstance(observed, Luks2) else None
+    reencryption = progress_of(node, seen.volume, observed) if isinstance(observed, Luks2) else None
     findings = (
         *_plan_findings(seen),
         *_header_findings(observed),
         *_sync_findings(observed, report),
+        *_stop_findings(reencryption),
         *_key_findings(node, seen),
         *_mount_findings(observed, mount_point, source, mounted=mounted),
     )
@@ -145,7 +147,7 @@ def volume_status(node: Node, seen: Preview) -> VolumeStatus:
         else (*recovery_warnings(node, seen.volume, header), *kms_warnings(node, seen, header)),
         hint=_hint(seen, code),
         code=code,
-        reencryption=progress_of(node, seen.volume, observed) if isinstance(observed, Luks2) else None,
+        reencryption=reencryption,
     )
 
 
@@ -240,6 +242,11 @@ def _sync_findings(observed: Observed | None, report: Report | None) -> Iterator
         return  # what is left to do for its keyslots is done when that has ended
     if report is not None and report.in_sync is False:
         yield "the keyslots are not those of the config (luksctl sync)"
+
+
+def _stop_findings(progress: ReencryptProgress | None) -> Iterator[str]:
+    if progress is not None and progress.stop is not None:
+        yield f"its re-encryption stopped: {progress.stop.why}"
 
 
 def _header_findings(observed: Observed | None) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from luksctl.errors import (
+    DeviceError,
     KeyRejected,
     KmsReason,
     KmsUnavailable,
@@ -48,7 +49,10 @@ class Failures:
         cause = f"no configured key {purpose}: {every or 'no key is configured'}"
         waiting = [error for error in self.errors if isinstance(error, ProviderUnavailable)]
         hints = [error.hint for error in self.errors if error.hint is not None]
-        hint = hints[0] if hints else "check the keys in the config, then: luksctl retry " + self.volume
+        # A key that does not open is KeyRejected by now.
+        broken = any(isinstance(error, DeviceError) for error in self.errors)
+        look = "see what the kernel says of the disk (journalctl -k)" if broken else "check the keys in the config"
+        hint = hints[0] if hints else f"{look}, then: luksctl retry {self.volume}"
         # What else waits is waited for there as well.
         if any(needs_network(error) for error in waiting):
             combined = KmsUnavailable(cause, reason=KmsReason.NETWORK_LATER, hint=hint)

@@ -333,7 +333,8 @@ def _open(case: _Case, found: Luks2) -> tuple[Step, ...]:
     if found.header.reencrypting or found.header.requirements:
         _expect_ours_to_reencrypt(found)
     if found.mapping is not None and found.mapping.signature is None:
-        raise Refused(f"/dev/mapper/{desired.mapped_name} is open but holds no filesystem; nothing was made there")
+        inside = found.mapping.problem or "it holds no filesystem"
+        raise Refused(f"/dev/mapper/{desired.mapped_name} is open, but {inside}; nothing was made there")
     steps: list[Step] = []
     if found.reencrypt_stage is ReencryptStage.RUNNING and found.mapping is None:
         from luksctl.reconcile.plan_reencrypt import steps_before_opening  # noqa: PLC0415  # few boots have one

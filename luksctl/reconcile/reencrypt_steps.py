@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Mapping
 
-from luksctl.errors import DeviceError, LuksctlError, NotConverged, SlotPassphraseRejected
+from luksctl.errors import (
+    CryptsetupError,
+    DeviceError,
+    LuksctlError,
+    NeedsReboot,
+    NotConverged,
+    SlotPassphraseRejected,
+)
 from luksctl.hints import assert_never
 from luksctl.model.announced_step import (
     AddNewKeyslots,
@@ -148,7 +156,8 @@ class ReencryptSteps:
 
     def _run(self, step: RunReencryption) -> Done:
         """Run it by the first key that the library takes; a failure after that is no reason to try another one."""
-        device = step.device
+        device, name = step.device, step.mapped_name
+        left_over = None if name is None else self._ports.disks.hot_zone(name)
 
         def run(slot: int, candidate: Secret) -> tuple[int, LuksctlError | None]:
             try:
@@ -162,9 +171,30 @@ class ReencryptSteps:
         header = current_header(self._ports.disks, device)
         slot, failure = first_that_works(self._ports, self._keyring, header, self._lists, run)
         if failure is not None:
-            raise failure
+            raise failure if name is None else self._broken_off(name, left_over, failure)
         expect_equal_copies(self._ports.disks, device, "the re-encryption")
         return Done(step, slot=slot)
+
+    def _broken_off(self, mapped_name: str, left_over: str | None, failure: LuksctlError) -> LuksctlError:
+        """Return the error of a run that failed below an open mapping: NeedsReboot where the kernel has its hot zone.
+
+        One that was `left_over` from before is not touched: it may be that of a program which runs now.
+        """
+        hot_zone = self._ports.disks.hot_zone(mapped_name)
+        if hot_zone is None or isinstance(failure, NeedsReboot):
+            return failure
+        if left_over is not None and isinstance(failure, CryptsetupError) and failure.errno == errno.EBUSY:
+            return failure  # it does
+        cause = f"{failure.cause}; until the next boot, part of {mapped_name} can be neither read nor written"
+        hint = "see to the disk (journalctl -k), then reboot: the boot mends the hot zone, and the service goes on"
+        error = NeedsReboot(cause, operation=failure.operation, hint=hint)
+        error.__cause__ = failure
+        if left_over is None:
+            try:
+                self._ports.disks.fail_hot_zone(hot_zone)
+            except LuksctlError as problem:
+                error.add_note(f"whatever reads or writes there waits until then: {problem}")
+        return error
 
     def _end(self, step: EndReencryption) -> Done:
         """End it once a key has opened a keyslot of the new volume key: whoever wrote that header knew it."""

@@ -367,34 +367,3 @@ def test_whatever_changes_keyslots_is_told_to_wait(words: tuple[str, ...], alone
     answer = alone.run("--json", *words)
     assert (answer.code, answer.json["error"]) == (BUSY, "ReencryptionRunning"), answer.err
     assert alone.bytes_of("meta", "ephemeral") == before
-
-
-def test_status_shows_how_far_it_is(alone: Desk) -> None:
-    """Bytes done of all, that nothing works on it now, and no rate that nobody told."""
-    begun(alone)
-    (volume,) = alone.run("--json", "status", EPHEMERAL).json["volumes"]
-    total = IMAGE_BYTES - 16 * MIB
-    assert volume["reencryption"] == {
-        "kind": "renew",
-        "stage": "running",
-        "doneBytes": 0,
-        "totalBytes": total,
-        "running": False,
-        "bytesPerSecond": None,
-        "remainingSeconds": None,
-    }
-    said = alone.run("status", EPHEMERAL).out
-    assert "announces that EPHEMERAL gets a new volume key" in said
-    assert "re-encrypted: 0 % of 4 MiB; nothing works on it now" in said
-
-
-def test_status_shows_rate_and_remaining_time_of_the_run(alone: Desk) -> None:
-    """What the run of the service told last; the remaining time is that of what is left."""
-    begun(alone)
-    told = Path(alone.paths.run_dir) / "reencrypt/EPHEMERAL.json"
-    told.parent.mkdir()
-    told.write_text(json.dumps({"bytesPerSecond": 65536.0, "toldSeconds": 1.0}), encoding="utf-8")
-    (volume,) = alone.run("--json", "status", EPHEMERAL).json["volumes"]
-    progress = volume["reencryption"]
-    assert (progress["running"], progress["bytesPerSecond"], progress["remainingSeconds"]) == (True, 65536.0, 64.0)
-    assert "re-encrypted: 0 % of 4 MiB, 64 KiB/s, 1 min 4 s left" in alone.run("status", EPHEMERAL).out

@@ -190,7 +190,9 @@ def test_device_path_through_a_link_is_resolved(installed: FakeTree) -> None:
     """Links of udev lead to the kernel's node, so that backing devices compare equal."""
     link = Path(installed.roots.dev) / "link"
     link.symlink_to("sda")
-    assert finder(installed).find(ByDevice(str(link)), timeout_s=0) == Device(installed.node("sda"), 1024 * MIB)
+    assert finder(installed).find(ByDevice(str(link)), timeout_s=0) == Device(
+        installed.node("sda"), 1024 * MIB, known_as=str(link)
+    )
 
 
 def test_device_path_that_is_no_block_device_is_an_error(installed: FakeTree, tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_partition_of_a_table_without_names_needs_no_uuid(kernel: FakeTree) -> N
     kernel.add_disk("sda", "8:0")
     kernel.announce("sda", 1, "")
     assert finder(kernel).find(ByDevice(kernel.node("sda1")), timeout_s=0) == Device(
-        kernel.node("sda1"), 100 * MIB, disk=kernel.node("sda")
+        kernel.node("sda1"), 100 * MIB, disk=kernel.node("sda"), known_as=kernel.node("sda1")
     )
 
 
@@ -282,3 +284,25 @@ def test_importing_the_room_loads_neither_pyudev_nor_subprocess() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_device_is_known_by_what_the_kernel_does_not_number_anew(installed: FakeTree) -> None:
+    """Volumes of LVM have a UUID, whatever number they get at a boot; others have the path in the settings."""
+    link = Path(installed.roots.dev) / "vg-data"
+    identities = []
+    for kernel_name, number in (("dm-0", "253:0"), ("dm-7", "253:7")):
+        installed.add_dm(kernel_name, number, "vg-data", "LVM-0123", ("sda3",))
+        link.unlink(missing_ok=True)
+        link.symlink_to(kernel_name)
+        found = finder(installed).find(ByDevice(str(link)), timeout_s=0)
+        assert isinstance(found, Device)
+        assert found.path == installed.node(kernel_name)
+        identities.append(found.identity)
+        installed.remove(kernel_name)
+    assert identities == ["LVM-0123", "LVM-0123"]
+    installed.add_dm("dm-1", "253:1", "below", "", ("sda3",))
+    link.unlink()
+    link.symlink_to("dm-1")
+    found = finder(installed).find(ByDevice(str(link)), timeout_s=0)
+    assert isinstance(found, Device)
+    assert found.identity == str(link)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from luksctl.devices.disks import SystemDisks
 from luksctl.devices.find import Finder
 from luksctl.devices.in_place import SystemInPlaceDisks
 from luksctl.devices.tree import BlockTree, Roots
+from luksctl.errors import DeviceError, LuksctlError
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import (
     CHEAPEST_KDF,
@@ -42,6 +43,7 @@ from luksctl.model.config import (
 )
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import HeaderCopies
+from luksctl.model.intent import ReencryptIntent
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
 from luksctl.model.ports import Activation, Ports
@@ -72,6 +74,7 @@ class Boot:
     mapping: Mapping | None = None
     opened_with: str = ""
     used_by: str | None = None
+    hot_zone: str | None = None
 
 
 class Node:
@@ -88,6 +91,9 @@ class Node:
         self.bounds = DEFAULT_BOUNDS
         self.kdf_runs: list[int] = []
         self.kdf_begun_s: float | None = None
+        self.break_off: Callable[[], LuksctlError] | None = None
+        self.hot_zone_problem = ""
+        self.failed_hot_zones: list[str] = []
         volumes = ((META, VolumeSettings(ByImage(str(self.meta)))), (STATE, VolumeSettings(ByImage(str(self.state)))))
         self.settings = Settings(volumes)
         self._roots = Roots(*(str(directory / name) for name in ("sys", "proc", "dev", "run")))
@@ -197,6 +203,19 @@ class _Headers(LuksHeaders):
             file.write(hashlib.sha256(view).hexdigest() + "\n")
         super().add_new_keyslot(device, slot, key, volume_key, kdf, first=first)
 
+    def run_reencryption(
+        self,
+        device: Device,
+        key: Secret,
+        how: ReencryptIntent,
+        mapped_name: str | None,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Run it, or break off where a test wants that."""
+        if self._node.break_off is not None:
+            raise self._node.break_off()
+        super().run_reencryption(device, key, how, mapped_name, progress)
+
     def test_key(self, device: Device, slot: int, key: Secret) -> None:
         """Count one key derivation."""
         self._node.count_kdf(slot)
@@ -239,6 +258,14 @@ class _Disks:
     def mapping(self, mapped_name: str) -> Mapping | None:  # noqa: ARG002  # there is one
         found = self.node.boot.mapping
         return None if found is None else replace(found, signature=self.node.filesystem())
+
+    def hot_zone(self, mapped_name: str) -> str | None:  # noqa: ARG002  # there is one
+        return self.node.boot.hot_zone
+
+    def fail_hot_zone(self, hot_zone_name: str) -> None:
+        if self.node.hot_zone_problem:
+            raise DeviceError(self.node.hot_zone_problem)
+        self.node.failed_hot_zones.append(hot_zone_name)
 
     def format_lock(self, device: Device) -> AbstractContextManager[None]:
         return self.system.format_lock(device)

@@ -44,3 +44,15 @@ class NothingReencrypted:
 
     def end_reencryption(self, device: Device, how: ReencryptIntent) -> None:
         raise AssertionError(f"nothing is re-encrypted here: {device.path}, {how}")
+
+
+class NoHotZone:
+    """The kernel's side of it, which nothing asks for where nothing is re-encrypted."""
+
+    def hot_zone(self, mapped_name: str) -> str | None:
+        """Fail."""
+        raise AssertionError(f"no step asks for a hot zone of {mapped_name}")
+
+    def fail_hot_zone(self, hot_zone_name: str) -> None:
+        """Fail."""
+        raise AssertionError(f"no step fails {hot_zone_name}")

@@ -8,7 +8,7 @@ from luksctl.errors import Busy, Degraded, DeviceError, NotBlank, NotConverged, 
 from luksctl.model.config import STATE
 from luksctl.model.header import Copies
 from luksctl.model.meta import MetaState
-from luksctl.model.observed import Blank, Luks2
+from luksctl.model.observed import Blank, Luks2, Mapping
 from luksctl.model.probe import Signature
 from luksctl.model.step import OpenVolume
 from luksctl.reconcile.converge import converge
@@ -139,6 +139,15 @@ def test_an_opened_volume_without_filesystem_is_refused_after_opening() -> None:
     world = formatted()
     world.medium.inside.clear()
     with pytest.raises(Refused, match="holds no filesystem"):
+        world.converge(wish(BOTH))
+    assert world.power.writes == []
+
+
+def test_an_open_volume_that_cannot_be_read_is_refused_with_the_cause() -> None:
+    """A disk that fails is no missing filesystem, and nothing is made over it either."""
+    world = formatted()
+    world.open_mapping = Mapping(f"luks2-{STATE}", f"/dev/mapper/luks2-{STATE}", DEVICE.path, problem="it is broken")
+    with pytest.raises(Refused, match="is open, but it is broken; nothing was made there"):
         world.converge(wish(BOTH))
     assert world.power.writes == []
 

@@ -35,7 +35,7 @@ from luksctl.secret import Secret
 from luksctl.units import MIB
 from luksctl.value import replace
 from tests.reconcile.medium import Medium, MetaContent, MetaMedium, Power
-from tests.reconcile.not_reencrypted import NothingReencrypted
+from tests.reconcile.not_reencrypted import NoHotZone, NothingReencrypted
 from tests.reconcile.providers import FakeProviders
 
 PARTUUID = "11111111-1111-4111-8111-111111111111"
@@ -114,7 +114,7 @@ def wish(
 
 
 @dataclass
-class _Disks:
+class _Disks(NoHotZone):
     world: World
 
     def find(self, volume: str, settings: VolumeSettings, *, timeout_s: float) -> Device | Missing | Ambiguous:
