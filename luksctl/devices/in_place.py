@@ -15,7 +15,7 @@ from contextlib import suppress
 from luksctl.devices import shrinking
 from luksctl.devices.medium import flush, open_device, open_medium
 from luksctl.devices.programs import Program, locate, run
-from luksctl.devices.saving import save_pieces, write_fully
+from luksctl.devices.saving import save_pieces, unfinished, write_fully
 from luksctl.devices.shrinking import RESIZE2FS, TIMEOUT_S
 from luksctl.errors import DeviceError, Refused
 from luksctl.hints import Final, final
@@ -129,9 +129,10 @@ class SystemInPlaceDisks:
             ) from error
 
     def drop(self, path: str) -> None:
-        """Take the file away, if it is there."""
-        with suppress(FileNotFoundError):
-            os.unlink(path)
+        """Take the file away, if it is there, and what a cut left of making it."""
+        for name in (path, unfinished(path)):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
 
 
 def _replay_xfs(device: Device, directory: str) -> None:

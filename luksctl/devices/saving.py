@@ -15,7 +15,7 @@ def save_pieces(path: str, pieces: Iterable[bytes]) -> str:
 
     Raises OSError, and leaves nothing then. Cut: the file of before, or none, or all of it.
     """
-    temporary, found = f"{path}.new", hashlib.sha256()
+    temporary, found = unfinished(path), hashlib.sha256()
     try:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -36,6 +36,11 @@ def save_pieces(path: str, pieces: Iterable[bytes]) -> str:
         raise
     flush(os.path.dirname(path))
     return found.hexdigest()
+
+
+def unfinished(path: str) -> str:
+    """Return the file that becomes the one at `path` when it is whole."""
+    return f"{path}.new"
 
 
 def write_fully(fd: int, data: bytes, offset: int) -> None:

@@ -103,9 +103,9 @@ def put_back(device: Device, saved: str, sha256: str) -> str:
     return f"{total_bytes // KIB} KiB taken back from {saved}"
 
 
-def _resize(path: str, size_bytes: int, *options: str) -> None:
+def _resize(path: str, size_bytes: int) -> None:
     # -f: else resize2fs asks for a check that writes. e2fsck -n has looked, and the smallest size is known.
-    run([locate(RESIZE2FS), "-f", *options, path, f"{size_bytes // KIB}k"], timeout_s=TIMEOUT_S)
+    run([locate(RESIZE2FS), "-f", path, f"{size_bytes // KIB}k"], timeout_s=TIMEOUT_S)
 
 
 def _as_long_as(device: Device) -> None:
@@ -252,7 +252,7 @@ def _expect_whole(saved: str, sha256: str) -> None:
 def _no_way_back(why: str) -> Refused:
     return Refused(
         f"its filesystem may be half shrunk, and {why}",
-        hint="bring that file back; or remove it, mend the filesystem (e2fsck -f), then: luksctl retry --drop-intent",
+        hint="bring that file back; or remove it, mend the filesystem (e2fsck -f), then: luksctl retry VOLUME --drop-intent",
     )
 
 
@@ -273,6 +273,6 @@ def _room_for(path: str) -> Iterator[None]:
         if error.errno != errno.ENOSPC:
             raise DeviceError(f"{path} cannot be written: {error.strerror}", operation=_WHAT) from error
         raise Refused(
-            f"{path} would have what shrinking overwrites, and has no room; the filesystem was not touched",
+            f"{path} has no room for what shrinking needs beforehand; the filesystem was not touched",
             hint=f"free some space in {os.path.dirname(path)}",
         ) from error
