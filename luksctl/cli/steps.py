@@ -30,6 +30,7 @@ from luksctl.model.announced_step import (
     Overwrite,
     PlaceHeader,
     ReencryptStep,
+    RestoreFilesystem,
     RestoreHead,
     RunReencryption,
     StartReencryption,
@@ -178,12 +179,14 @@ def _of_encryption(step: EncryptStep) -> str:  # noqa: PLR0911  # one sentence p
             return "make the header in memory"
         case AnnounceInPlace(_, intent):
             return f"announce in META that it is encrypted in place: attempt {intent.attempt}"
-        case MakeRoom(_, device, _):
+        case MakeRoom(_, device, _, _):
             return f"shrink the filesystem of {device.path}, if it reaches too far"
         case MoveHead(_, device, _, _, _):
             return f"copy the head of {device.path} to its end, compare both, and note it in META"
         case PlaceHeader(_, device, _, _):
             return f"write the header over the head of {device.path}: key areas, then one copy, then the other"
+        case RestoreFilesystem(_, device, intent):
+            return f"take back the shrinking of the filesystem of {device.path}, by {intent.saved}"
         case RestoreHead(_, device, _):
             return f"take the head of {device.path} back from its end"
         case ConcludePlacement():

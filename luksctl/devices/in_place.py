@@ -12,8 +12,11 @@ import re
 import struct
 from contextlib import suppress
 
+from luksctl.devices import shrinking
 from luksctl.devices.medium import flush, open_device, open_medium
 from luksctl.devices.programs import Program, locate, run
+from luksctl.devices.saving import save_pieces, unfinished, write_fully
+from luksctl.devices.shrinking import RESIZE2FS, TIMEOUT_S
 from luksctl.errors import DeviceError, Refused
 from luksctl.hints import Final, final
 from luksctl.model.in_place import Extent
@@ -21,12 +24,9 @@ from luksctl.model.probe import Device, Range
 from luksctl.units import KIB, MIB
 
 E2FSCK: Final = Program("e2fsck", "e2fsprogs")
-RESIZE2FS: Final = Program("resize2fs", "e2fsprogs")
 XFS_REPAIR: Final = Program("xfs_repair", "xfsprogs")
 MOUNT: Final = Program("mount", "mount")
 UMOUNT: Final = Program("umount", "mount")
-# Hours on a large and slow disk; whoever asked for this waits for it.
-_TIMEOUT_S: Final = 24 * 3600.0
 _CHUNK_BYTES: Final = 4 * MIB
 _EXT_MAGIC: Final = 0xEF53
 _EXT_NEEDS_RECOVERY: Final = 0x4  # INCOMPAT_RECOVER
@@ -55,26 +55,31 @@ class SystemInPlaceDisks:
     def check(self, device: Device) -> None:
         """Raise DeviceError where the filesystem is not sound; one whose journal is to be replayed is not looked at."""
         if _ext(device) is None:
-            run([locate(XFS_REPAIR), "-n", device.path], timeout_s=_TIMEOUT_S)
+            run([locate(XFS_REPAIR), "-n", device.path], timeout_s=TIMEOUT_S)
         elif not _needs_recovery(device):
-            run([locate(E2FSCK), "-f", "-n", device.path], timeout_s=_TIMEOUT_S)
+            run([locate(E2FSCK), "-f", "-n", device.path], timeout_s=TIMEOUT_S)
 
-    def mend(self, device: Device, *, fully: bool) -> None:
-        """Replay the journal and mend what is safe to, of an ext4 `fully` also what a cut left in the middle."""
-        _as_long_as(device)
+    def replay(self, device: Device) -> None:
+        """Replay the journal, and sync; an ext4 is mended by it, where that is safe. Cut: some of it is replayed."""
         if _ext_superblock(device) is not None:
-            if fully or _needs_recovery(device):
-                _e2fsck(device, *(("-f", "-y") if fully else ("-p",)))
+            if _needs_recovery(device):
+                run([locate(E2FSCK), "-p", device.path], timeout_s=TIMEOUT_S, good=_MENDED)
         elif not device.image:
             _replay_xfs(device, self._run_dir)
         flush(device.path)
 
+    def rehearse(self, device: Device, size_bytes: int, saved: str) -> str:
+        """Save what `shrink` will overwrite to the file `saved`; see shrinking.py, also for the others."""
+        scratch = os.path.join(self._run_dir, os.path.basename(saved))
+        return shrinking.rehearse(device, size_bytes, scratch, saved)
+
     def shrink(self, device: Device, size_bytes: int) -> None:
         """Have resize2fs make the filesystem end within `size_bytes`, and sync. Cut: half shrunk."""
-        _e2fsck(device, "-f", "-p")  # resize2fs asks for it
-        run([locate(RESIZE2FS), device.path, f"{size_bytes // KIB}k"], timeout_s=_TIMEOUT_S)
-        _as_long_as(device)
-        flush(device.path)
+        shrinking.shrink(device, size_bytes)
+
+    def put_back(self, device: Device, saved: str, sha256: str) -> str:
+        """Undo a shrinking that was cut by what was saved before it, and return what was done. Cut: do it again."""
+        return shrinking.put_back(device, saved, sha256)
 
     def digest(self, device: Device, part: Range) -> str:
         """Return the SHA-256 of bytes on the medium; what was written to the device is synced first."""
@@ -92,7 +97,7 @@ class SystemInPlaceDisks:
             with open_medium(device.path) as medium:
                 for done in range(0, source.size_bytes, _CHUNK_BYTES):
                     piece = medium.read(source.offset_bytes + done, min(_CHUNK_BYTES, source.size_bytes - done))
-                    _write(fd, piece, target_bytes + done)
+                    write_fully(fd, piece, target_bytes + done)
             os.fsync(fd)
         except OSError as error:
             raise DeviceError(
@@ -103,21 +108,9 @@ class SystemInPlaceDisks:
 
     def save(self, path: str, content: bytes) -> None:
         """Make a file of `content`, for nobody else to read, and sync it and its directory. Cut: none, or all of it."""
-        temporary = f"{path}.new"
         try:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                _write(fd, content, 0)
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(temporary, path)
-            flush(os.path.dirname(path))
+            save_pieces(path, (content,))
         except OSError as error:
-            with suppress(OSError):
-                os.unlink(temporary)
             raise DeviceError(f"{path} cannot be written: {error.strerror}", operation="save the header") from error
 
     def make_scratch(self, scratch: Device) -> None:
@@ -136,35 +129,19 @@ class SystemInPlaceDisks:
             ) from error
 
     def drop(self, path: str) -> None:
-        """Take the file away, if it is there."""
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-
-
-def _e2fsck(device: Device, *options: str) -> None:
-    run([locate(E2FSCK), *options, device.path], timeout_s=_TIMEOUT_S, good=_MENDED)
+        """Take the file away, if it is there, and what a cut left of making it."""
+        for name in (path, unfinished(path)):
+            with suppress(FileNotFoundError):
+                os.unlink(name)
 
 
 def _replay_xfs(device: Device, directory: str) -> None:
     """Mount and unmount: the kernel alone replays the log of an xfs."""
     place = os.path.join(directory, "replay")
     os.makedirs(place, mode=0o700, exist_ok=True)
-    run([locate(MOUNT), "-t", "xfs", "-o", "nosuid,nodev,noexec", device.path, place], timeout_s=_TIMEOUT_S)
-    run([locate(UMOUNT), place], timeout_s=_TIMEOUT_S)
+    run([locate(MOUNT), "-t", "xfs", "-o", "nosuid,nodev,noexec", device.path, place], timeout_s=TIMEOUT_S)
+    run([locate(UMOUNT), place], timeout_s=TIMEOUT_S)
     os.rmdir(place)
-
-
-def _as_long_as(device: Device) -> None:
-    """Make an image file as long as the device is known to be: resize2fs cuts it off behind the filesystem."""
-    if device.image and os.path.getsize(device.path) < device.size_bytes:
-        os.truncate(device.path, device.size_bytes)
-
-
-def _write(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _ext_superblock(device: Device) -> bytes | None:
@@ -194,7 +171,7 @@ def _ext(device: Device) -> Extent | None:
 def _smallest(device: Device, block_bytes: int) -> int | None:
     """Return what resize2fs thinks the filesystem can be shrunk to, None where it does not say."""
     try:
-        text = run([locate(RESIZE2FS), "-P", device.path], timeout_s=_TIMEOUT_S)
+        text = run([locate(RESIZE2FS), "-P", device.path], timeout_s=TIMEOUT_S)
     except DeviceError:
         return None
     found = re.search(r":\s*(\d+)\s*$", text)

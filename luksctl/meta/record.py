@@ -169,6 +169,8 @@ def _encode_intent(intent: Intent) -> dict[str, object]:
                 "phase": intent.phase.value,
                 "movedBytes": None if moved is None else [moved.offset_bytes, moved.size_bytes],
                 "headSHA256": intent.head_sha256,
+                "saved": intent.saved,
+                "savedSHA256": intent.saved_sha256,
                 "lastError": intent.last_error[:LAST_ERROR_CHARACTERS],
             }
         case DecryptIntent():
@@ -297,6 +299,8 @@ def _decode_in_place(fields: dict[str, object]) -> InPlaceIntent:
         phase=phase,
         moved=None if moved is None else Range(*(_number(part, "movedBytes") for part in moved)),
         head_sha256=digest,
+        saved=_text(fields.get("saved", ""), "an intent's saved"),
+        saved_sha256=_text(fields.get("savedSHA256", ""), "an intent's savedSHA256"),
         last_error=_text(fields.get("lastError", ""), "an intent's lastError"),
     )
 

@@ -204,12 +204,12 @@ ReencryptStep = (
 class CheckInPlace:
     """See that nobody uses the device, that its filesystem is sound, and that there will be room for a header.
 
-    Writes nothing. A filesystem whose shrinking was `cut` is mended before it is judged.
+    Where it has to be shrunk for that, there has to be a file `saved` to be written. Writes nothing.
     """
 
     volume: str
     device: Device
-    cut: bool
+    saved: str
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
@@ -236,14 +236,16 @@ class AnnounceInPlace:
 
 @frozen
 class MakeRoom:
-    """Mend what the filesystem's own journal mends, and shrink it where it reaches into the room for the header.
+    """Replay the filesystem's journal, and shrink it where it reaches into the room for the header.
 
-    Shrinking is announced first. Cut: the filesystem as it was, or half shrunk: the next run mends that, and goes on.
+    What shrinking overwrites is saved to the file `saved` first, then it is announced. Cut: the filesystem as it was,
+    or half shrunk: the next run takes that back, and begins anew.
     """
 
     volume: str
     device: Device
     intent: InPlaceIntent
+    saved: str
     destroys: ClassVar[Destroys] = Destroys.NOTHING
 
 
@@ -279,6 +281,19 @@ class PlaceHeader:
 @frozen
 class RestoreHead:
     """Copy the head back from the end of the device, if what is there is what META says. Then META says so.
+
+    Cut: done again by the next run.
+    """
+
+    volume: str
+    device: Device
+    intent: InPlaceIntent
+    destroys: ClassVar[Destroys] = Destroys.NOTHING
+
+
+@frozen
+class RestoreFilesystem:
+    """Write back what a shrinking that was cut overwrote, if the file is what META says. Then META says so.
 
     Cut: done again by the next run.
     """
@@ -354,7 +369,15 @@ class ConcludeDecryption:
 
 
 EncryptStep = (
-    CheckInPlace | BuildHeader | AnnounceInPlace | MakeRoom | MoveHead | PlaceHeader | RestoreHead | ConcludePlacement
+    CheckInPlace
+    | BuildHeader
+    | AnnounceInPlace
+    | MakeRoom
+    | RestoreFilesystem
+    | MoveHead
+    | PlaceHeader
+    | RestoreHead
+    | ConcludePlacement
 )
 DecryptStep = AnnounceDecryption | DetachHeader | BeginDecryption | ConcludeDetachment | ConcludeDecryption
 InPlaceStep = EncryptStep | DecryptStep

@@ -18,8 +18,8 @@ class DesiredVolume:
     `rotate` are slots whose keys are made anew, though what they hold is in sync. `expect_encrypted` is what
     `luksctl enable` recorded: a plain filesystem there is never mounted. `resealing` is what speaks for and against
     sealing a lost tpm key anew in this run. `booting`: a boot runs it, and every key should serve now.
-    `trial`: it may be taken back, so keys are only added. `detached` is the file for the header of a volume that is
-    decrypted in place, on another volume that lasts; empty where there is none.
+    `trial`: it may be taken back, so keys are only added. On another volume that lasts, `detached` is the file for the
+    header of one that is decrypted in place, and `shrinking` for what shrinking overwrites; empty where there is none.
     """
 
     volume: str
@@ -35,6 +35,7 @@ class DesiredVolume:
     booting: bool = False
     trial: bool = False
     detached: str = ""
+    shrinking: str = ""
 
     @property
     def mapped_name(self) -> str:

@@ -37,11 +37,23 @@ class InPlaceDisks(Protocol):
     def check(self, device: Device) -> None:
         """Raise DeviceError where the filesystem is not sound; one with a journal to replay counts as sound."""
 
-    def mend(self, device: Device, *, fully: bool) -> None:
-        """Replay the journal and mend what is safe to; `fully` also what a shrinking that was cut left. Synced."""
+    def replay(self, device: Device) -> None:
+        """Replay the journal, and sync; what is not sound is left to `check`. Cut: replay it again."""
+
+    def rehearse(self, device: Device, size_bytes: int, saved: str) -> str:
+        """Save what `shrink` will overwrite to the file `saved`, sync it, and return its SHA-256.
+
+        Nothing of the device is written. Refused where there is no room for it. Cut: no such file, or all of it.
+        """
 
     def shrink(self, device: Device, size_bytes: int) -> None:
-        """Make the filesystem end within `size_bytes`, and sync. Cut: half shrunk; `mend` it `fully`."""
+        """Make the filesystem end within `size_bytes`, and sync. Cut: half shrunk; `put_back` undoes it."""
+
+    def put_back(self, device: Device, saved: str, sha256: str) -> str:
+        """Write back what `rehearse` saved, sync, read it back, and return what was done. Cut: do it again.
+
+        Refused, and nothing is written, where the file is not there, or has another SHA-256.
+        """
 
     def digest(self, device: Device, part: Range) -> str:
         """Return the SHA-256 of bytes on the medium, in hexadecimal."""

@@ -123,7 +123,7 @@ class InPlacePhase(StrEnum):
     """How far the encryption in place of a plain volume came: what a reader finds at its head."""
 
     PREPARING = "preparing"  # the filesystem, whole
-    SHRINKING = "shrinking"  # the filesystem, perhaps cut short in the middle of being shrunk: checked before all else
+    SHRINKING = "shrinking"  # the filesystem, perhaps half shrunk; what that overwrites, in a file on another volume
     PLACING = "placing"  # the filesystem or parts of a header; the same head, whole, at the end of the device
 
 
@@ -132,8 +132,9 @@ class InPlaceIntent:
     """We are encrypting what is on `volume` in place: from before its first byte changes until its header is placed.
 
     `header_uuid` is that of the header to come. `moved` says where the copy of the head is, in PLACING, or will be, in
-    SHRINKING: it ends with the device. `head_sha256` is what the head is, in PLACING. `attempt` counts the runs that
-    began; as for a format, MAX_ATTEMPTS of them may fail.
+    SHRINKING: it ends with the device. `head_sha256` is what the head is, in PLACING. `saved` is the file with what
+    shrinking overwrites, and `saved_sha256` what is in it, in SHRINKING. `attempt` counts the runs that began; as for a
+    format, MAX_ATTEMPTS of them may fail.
     """
 
     volume: str
@@ -144,6 +145,13 @@ class InPlaceIntent:
     moved: Range | None = None
     head_sha256: str = ""
     last_error: str = ""
+    saved: str = ""
+    saved_sha256: str = ""
+
+    @property
+    def taken_back(self) -> InPlaceIntent:
+        """Return the intent of a volume whose filesystem is whole where it was."""
+        return InPlaceIntent(self.volume, self.partition, self.header_uuid, self.attempt, last_error=self.last_error)
 
 
 @frozen

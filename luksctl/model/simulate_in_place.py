@@ -19,6 +19,7 @@ from luksctl.model.announced_step import (
     MakeRoom,
     MoveHead,
     PlaceHeader,
+    RestoreFilesystem,
     RestoreHead,
 )
 from luksctl.model.config import DEFAULT_CIPHER
@@ -58,7 +59,11 @@ def _encrypting(observed: Observed, meta: MetaFacts, step: EncryptStep) -> _Stat
             return replace(_begun(observed, InPlacePhase.PLACING), copies=_copies(_placed(uuid))), meta
         case RestoreHead(_, _, intent):
             _begun(observed, InPlacePhase.PLACING)
-            return _announced(observed, meta, replace(intent, phase=InPlacePhase.PREPARING, moved=None, head_sha256=""))
+            return _announced(observed, meta, intent.taken_back)
+        case RestoreFilesystem(_, _, intent):
+            if _begun(observed, InPlacePhase.SHRINKING).intent.phase is not InPlacePhase.SHRINKING:
+                raise ValueError("nothing was shrunk")
+            return _announced(observed, meta, intent.taken_back)
         case ConcludePlacement(volume, device, uuid):
             found = _begun(observed, InPlacePhase.PLACING)
             if found.placed is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from luksctl.errors import Refused
 from luksctl.model.intent import DecryptIntent, InPlaceIntent, InPlacePhase, Intent, ReencryptIntent
 from luksctl.node.node import Node
@@ -38,12 +40,25 @@ def drop_intent(node: Node, volume: str) -> Intent | None:
                 volume=volume,
                 hint=f"luksctl boot {volume} goes on with it",
             )
-        if isinstance(intent, InPlaceIntent) and intent.phase is not InPlacePhase.PREPARING:
-            raise Refused(
-                "it is being encrypted in place, and only its announcement says where the head of its filesystem is",
-                volume=volume,
-                hint=f"luksctl boot {volume} goes on with it, or takes the head back",
-            )
+        if isinstance(intent, InPlaceIntent):
+            _expect_whole(intent)
         if intent is not None:
             node.ports.meta.update_record(lambda record: record.without_intent(volume))
     return intent
+
+
+def _expect_whole(intent: InPlaceIntent) -> None:
+    """Raise Refused where only the announcement says how the filesystem becomes whole again."""
+    volume = intent.volume
+    if intent.phase is InPlacePhase.PLACING:
+        raise Refused(
+            "it is being encrypted in place, and only its announcement says where the head of its filesystem is",
+            volume=volume,
+            hint=f"luksctl boot {volume} goes on with it, or takes the head back",
+        )
+    if intent.phase is InPlacePhase.SHRINKING and os.path.exists(intent.saved):
+        raise Refused(
+            f"its filesystem may be half shrunk, and only its announcement says that {intent.saved} takes that back",
+            volume=volume,
+            hint=f"luksctl boot {volume} takes it back",
+        )

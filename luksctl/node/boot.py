@@ -26,8 +26,8 @@ from luksctl.node.opening import (
 from luksctl.node.report import Report, VolumeState, failure_report, note_in_sync, read_report, write_report
 from luksctl.node.sources import (
     HEADER_BACKUPS,
-    detached_header,
     forget_previous,
+    keeping_on,
     outside_config,
     previous_configs,
     previous_names,
@@ -236,8 +236,7 @@ def open_ephemeral(node: Node, deadline: Deadline, *, booting: bool = False) -> 
     directory = state_directory(node)
     if refusal is None and directory is not None:
         earlier_lists = earlier_keys(EPHEMERAL, config, previous_configs(directory))
-        detached = detached_header(directory, EPHEMERAL)
-        wanted = replace(wanted, sync=True, fallback=earlier_lists, detached=detached)
+        wanted = replace(keeping_on(directory, wanted), sync=True, fallback=earlier_lists)
         wanted = knowing_seals(node, wanted)
     wish = Wish(expecting(node.paths, replace(wanted, booting=booting)), config.source)
     report = until(node, deadline, lambda: bring_up(node, (wish,)))

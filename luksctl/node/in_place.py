@@ -16,7 +16,7 @@ from luksctl.model.observed import Decrypting, Encrypting, FilesystemFound, Luks
 from luksctl.model.plan import Plan
 from luksctl.model.probe import Device
 from luksctl.node.node import Node
-from luksctl.node.sources import state_directory
+from luksctl.node.sources import keeping_on, state_directory
 from luksctl.node.sync import ruling_config, wish
 from luksctl.node.trial import expect_no_trial
 from luksctl.reconcile.converge import look
@@ -69,7 +69,7 @@ def look_at(node: Node, volume: str) -> Target:
     holder = ports.disks.in_use(observed.device)
     extent = ports.in_place().extent(observed.device)
     try:
-        expect_room(observed.device, extent)
+        expect_room(observed.device, extent, wanted.shrinking)
         if holder is None:
             ports.in_place().check(observed.device)
     except LuksctlError as error:
@@ -167,7 +167,8 @@ def _wanted(node: Node, volume: str) -> DesiredVolume:
             hint="docs/reset.md, A new STATE",
         )
     expect_no_trial(node)
-    if state_directory(node) is None:
+    directory = state_directory(node)
+    if directory is None:
         raise Refused("STATE is not mounted, so the config may only open", volume=volume, hint="luksctl status")
     config = ruling_config(node)
     wanted = desire(volume, config, memory_kib=node.system.memory_kib())
@@ -176,4 +177,4 @@ def _wanted(node: Node, volume: str) -> DesiredVolume:
             "the config asks for no encryption of it", volume=volume, hint="add its keys, then: luksctl apply-config"
         )
     # Whoever asks for it by name has looked at what is there.
-    return replace(wanted, policy=replace(wanted.policy, in_place=True))
+    return replace(keeping_on(directory, wanted), policy=replace(wanted.policy, in_place=True))

@@ -14,7 +14,7 @@ from luksctl.node.boot import earlier_keys, maintenance
 from luksctl.node.config_view import ConfigView, config_view
 from luksctl.node.expected import expecting
 from luksctl.node.node import Node
-from luksctl.node.sources import detached_header, previous_configs, state_directory
+from luksctl.node.sources import keeping_on, previous_configs, state_directory
 from luksctl.reconcile.converge import look
 from luksctl.reconcile.desire import desire, desire_from_meta
 from luksctl.value import frozen, replace
@@ -127,7 +127,7 @@ def _with_earlier_keys(known: Outlook, config: MachineConfig, wanted: DesiredVol
         return wanted
     ruling = (known.view.ruling,) if known.given is not None and known.view.ruling is not None else ()
     lists = earlier_keys(wanted.volume, config, (*ruling, *previous_configs(directory)))
-    return replace(wanted, fallback=lists, detached=detached_header(directory, wanted.volume))
+    return replace(keeping_on(directory, wanted), fallback=lists)
 
 
 def _format_refusal(known: Outlook, volume: str) -> str | None:

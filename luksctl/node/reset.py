@@ -23,7 +23,7 @@ from luksctl.hints import Final
 from luksctl.model.announced_step import ConcludeReset
 from luksctl.model.config import EPHEMERAL, META, META_SIZE_BYTES, STATE, EncryptionPolicy
 from luksctl.model.desired import DesiredVolume
-from luksctl.model.intent import DecryptIntent, EraseMethod, ReencryptIntent, ResetIntent
+from luksctl.model.intent import DecryptIntent, EraseMethod, InPlaceIntent, InPlacePhase, ReencryptIntent, ResetIntent
 from luksctl.model.meta import MetaFacts, MetaState, NodeRecord
 from luksctl.model.observed import Ambiguous, Erasing, Missing
 from luksctl.model.probe import Device, Range
@@ -33,7 +33,7 @@ from luksctl.node.expected import forget_expected
 from luksctl.node.header_backup import drop_backups
 from luksctl.node.node import Node
 from luksctl.node.opening import await_device
-from luksctl.node.sources import detached_header, state_directory
+from luksctl.node.sources import before_shrinking, detached_header, state_directory
 from luksctl.node.trial import expect_no_trial
 from luksctl.node.waiting import Deadline, until
 from luksctl.reconcile.converge import session
@@ -78,7 +78,7 @@ def look_at(node: Node, volumes: Sequence[str], method: EraseMethod, *, named: b
             node.tell(f"{volume}: {error.cause}; left out")
     if not found:
         raise DeviceMissing("none of the volumes is there", hint="luksctl status")
-    _expect_no_header_in_state(meta, tuple(target.volume for target in found))
+    _expect_nothing_kept_in_state(meta, tuple(target.volume for target in found))
     return tuple(found)
 
 
@@ -91,14 +91,21 @@ def _expect_trial_to_end(node: Node, meta: MetaFacts, doomed: Sequence[str]) -> 
         expect_no_trial(node, meta)
 
 
-def _expect_no_header_in_state(meta: MetaFacts, doomed: Sequence[str]) -> None:
-    """Raise Refused where STATE is erased, and another volume, which stays, has its only header there."""
+def _expect_nothing_kept_in_state(meta: MetaFacts, doomed: Sequence[str]) -> None:
+    """Raise Refused where STATE is erased, and another volume, which stays, has its only header or way back there."""
     for intent in meta.record.intents if STATE in doomed else ():
         if isinstance(intent, DecryptIntent | ReencryptIntent) and intent.header and intent.volume not in doomed:
             raise Refused(
                 f"it holds the only header of {intent.volume}, which is being decrypted in place",
                 volume=STATE,
                 hint=f"wait until it is plain (luksctl status), or name {intent.volume} as well, and erase both",
+            )
+        shrinking = isinstance(intent, InPlaceIntent) and intent.phase is InPlacePhase.SHRINKING
+        if shrinking and intent.volume not in doomed:
+            raise Refused(
+                f"it holds what shrinking the filesystem of {intent.volume} overwrites, and that may be half done",
+                volume=STATE,
+                hint=f"luksctl boot {intent.volume} takes it back; or name {intent.volume} as well, and erase both",
             )
 
 
@@ -261,9 +268,10 @@ def _forget(node: Node, volume: str) -> None:
         drop_backups(node, volume)
         directory = state_directory(node)
         if directory is not None:
-            # Of one that was being decrypted in place: what is left of the data is under this header.
-            with suppress(FileNotFoundError):
-                os.unlink(detached_header(directory, volume))
+            # Of one that was being decrypted in place, what is left of the data is under this header.
+            for path in (detached_header(directory, volume), before_shrinking(directory, volume)):
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
     except OSError as error:
         node.tell(f"{volume}: {error.filename} still knows of it: {error.strerror}")
 

@@ -12,8 +12,10 @@ from contextlib import suppress
 from luksctl.errors import ConfigError, Problem
 from luksctl.hints import Final
 from luksctl.model.config import STATE, MachineConfig
+from luksctl.model.desired import DesiredVolume
 from luksctl.node.files import read_file, remove_leftover, replace_file, sync_directory
 from luksctl.node.node import Node
+from luksctl.value import replace
 
 KERNEL_ARGUMENT: Final = "luksctl.config="
 CREDENTIAL: Final = "luksctl.machineconfig"
@@ -158,3 +160,14 @@ def parse_config(text: bytes, source: str, path: str) -> MachineConfig:
 def detached_header(directory: str, volume: str) -> str:
     """Return the file in STATE that has the header of `volume` while it is decrypted in place."""
     return os.path.join(directory, f"decrypting-{volume}.header")
+
+
+def before_shrinking(directory: str, volume: str) -> str:
+    """Return the file in STATE that has what shrinking the filesystem of `volume` overwrites, until that is done."""
+    return os.path.join(directory, f"shrinking-{volume}.blocks")
+
+
+def keeping_on(directory: str, wanted: DesiredVolume) -> DesiredVolume:
+    """Return the wish for another volume with the places in STATE for what has to outlast work in place on it."""
+    volume = wanted.volume
+    return replace(wanted, detached=detached_header(directory, volume), shrinking=before_shrinking(directory, volume))

@@ -21,7 +21,7 @@ from luksctl.node.kms_meta import follow_reach
 from luksctl.node.node import Node
 from luksctl.node.opening import knowing_seals
 from luksctl.node.report import note_in_sync
-from luksctl.node.sources import detached_header, forget_previous, previous_configs, previous_names, state_directory
+from luksctl.node.sources import forget_previous, keeping_on, previous_configs, previous_names, state_directory
 from luksctl.node.trial import expect_no_trial
 from luksctl.reconcile.converge import Session, look, session
 from luksctl.reconcile.desire import desire
@@ -116,8 +116,9 @@ def wish(node: Node, config: MachineConfig, volume: str) -> DesiredVolume:
         return expecting(node.paths, state_wish(node, config, asked=True))
     wanted = desire(volume, config, memory_kib=node.system.memory_kib(), format_refusal="sync formats nothing")
     before = () if directory is None else previous_configs(directory)
-    detached = "" if directory is None else detached_header(directory, volume)
-    wanted = replace(wanted, sync=True, fallback=earlier_keys(volume, config, before), detached=detached)
+    if directory is not None:
+        wanted = keeping_on(directory, wanted)
+    wanted = replace(wanted, sync=True, fallback=earlier_keys(volume, config, before))
     return expecting(node.paths, knowing_seals(node, wanted, asked=True))
 
 

@@ -20,6 +20,7 @@ from luksctl.model.announced_step import (
     MakeRoom,
     MoveHead,
     PlaceHeader,
+    RestoreFilesystem,
     RestoreHead,
 )
 from luksctl.model.config import CIPHER_KEY_BITS, DEFAULT_CIPHER, VolumeEncryption
@@ -31,7 +32,6 @@ from luksctl.model.probe import Device, Range
 from luksctl.model.step import Done
 from luksctl.reconcile.keyring import Keyring, Proof
 from luksctl.reconcile.observe import current_header, expect_equal_copies
-from luksctl.reconcile.plan_in_place import taken_back
 from luksctl.reconcile.plan_reencrypt import all_plain
 from luksctl.secret import Secret
 from luksctl.units import format_size
@@ -54,14 +54,16 @@ class InPlaceSteps:
 
     def _encrypt(self, step: EncryptStep) -> Done:
         match step:
-            case CheckInPlace(_, device, cut):
-                return Done(step, self._check(device, cut=cut))
+            case CheckInPlace(_, device, saved):
+                return Done(step, self._check(device, saved))
             case BuildHeader():
                 self._build(step)
             case AnnounceInPlace(_, intent):
                 self._announce(intent)
-            case MakeRoom(_, device, intent):
-                return Done(step, self._make_room(device, intent))
+            case MakeRoom(_, device, intent, saved):
+                return Done(step, self._make_room(device, intent, saved))
+            case RestoreFilesystem(_, device, intent):
+                return Done(step, self._unshrink(device, intent))
             case MoveHead():
                 return Done(step, self._move_head(step))
             case PlaceHeader(_, device, scratch, uuid):
@@ -81,7 +83,7 @@ class InPlaceSteps:
         if why_not is not None:
             raise Refused(why_not, hint="install libcryptsetup 2.7.5 or newer")
 
-    def _check(self, device: Device, *, cut: bool) -> str:
+    def _check(self, device: Device, saved: str) -> str:
         self._expect_library()
         holder = self._ports.disks.in_use(device)
         if holder is not None:
@@ -89,10 +91,8 @@ class InPlaceSteps:
                 f"{device.path} is in use by {holder}, and is encrypted in place before it is mounted",
                 hint="reboot: the boot does it",
             )
-        if cut:
-            return "to be mended first"
         extent = self._disks.extent(device)
-        expect_room(device, extent)
+        expect_room(device, extent, saved)
         if extent.kind in SHRINKABLE:
             # What a log of xfs is not replayed of counts as damage, and only mounting replays it.
             self._expect_sound(device, extent)
@@ -126,26 +126,35 @@ class InPlaceSteps:
     def _note(self, intent: InPlaceIntent) -> None:
         self._ports.meta.update_record(lambda record: record.with_intent(intent))
 
-    def _make_room(self, device: Device, intent: InPlaceIntent) -> str:
-        cut = intent.phase is InPlacePhase.SHRINKING
-        if cut:
-            self._disks.mend(device, fully=True)
+    def _make_room(self, device: Device, intent: InPlaceIntent, saved: str) -> str:
+        if saved:
+            self._disks.drop(saved)  # one that was never announced, or is done with
         # A journal that is not replayed yet may say that the filesystem is larger than its superblock does.
-        self._disks.mend(device, fully=False)
+        self._disks.replay(device)
         extent = self._disks.extent(device)
         self._expect_sound(device, extent)
         limit_bytes = device.size_bytes - ROOM_BYTES
-        if not cut and extent.size_bytes <= limit_bytes:
+        if extent.size_bytes <= limit_bytes:
             return "there is room"
-        expect_room(device, extent)
+        expect_room(device, extent, saved)
+        digest = self._disks.rehearse(device, limit_bytes, saved)
         last = Range(device.size_bytes - SHIFT_BYTES, SHIFT_BYTES)
-        self._note(replace(intent, phase=InPlacePhase.SHRINKING, moved=last))
+        shrinking = replace(intent, phase=InPlacePhase.SHRINKING, moved=last, saved=saved, saved_sha256=digest)
+        self._note(shrinking)
         self._disks.shrink(device, limit_bytes)
+        self._disks.check(device)
         shrunk = self._disks.extent(device)
         if shrunk.size_bytes > limit_bytes:
             raise DeviceError(f"{device.path}: the filesystem was shrunk, and still reaches too far")
-        self._note(taken_back(intent))
+        self._note(intent.taken_back)
+        self._disks.drop(saved)
         return f"shrunk from {format_size(extent.size_bytes)} to {format_size(shrunk.size_bytes)}"
+
+    def _unshrink(self, device: Device, intent: InPlaceIntent) -> str:
+        detail = self._disks.put_back(device, intent.saved, intent.saved_sha256)
+        self._note(intent.taken_back)
+        self._disks.drop(intent.saved)
+        return detail
 
     def _move_head(self, step: MoveHead) -> str:
         proof_slot, proof = self._proof(step.encryption)
@@ -188,7 +197,7 @@ class InPlaceSteps:
             if self._disks.digest(device, head) != intent.head_sha256:
                 raise DeviceError(f"the head of {device.path} does not read back as it was written")
             detail = f"taken back from byte {moved.offset_bytes}"
-        self._note(taken_back(intent))
+        self._note(intent.taken_back)
         return detail
 
     def _conclude(self, step: ConcludePlacement) -> None:
@@ -272,8 +281,11 @@ def _unproven(volume: str) -> LuksctlError:
     return DeviceError("no key was proven on the header that was placed", volume=volume)
 
 
-def expect_room(device: Device, extent: Extent) -> None:
-    """Raise Refused where the filesystem reaches too far towards the end, and cannot be made smaller."""
+def expect_room(device: Device, extent: Extent, saved: str) -> None:
+    """Raise Refused where the filesystem reaches too far towards the end, and cannot be made smaller.
+
+    `saved` is where what shrinking overwrites is kept meanwhile; empty where there is no such place.
+    """
     limit_bytes = device.size_bytes - ROOM_BYTES
     if extent.size_bytes <= limit_bytes:
         return
@@ -288,4 +300,10 @@ def expect_room(device: Device, extent: Extent) -> None:
         raise Refused(
             f"the {extent.kind} on {device.path} is too full to be shrunk by {missing}; nothing was touched",
             hint="free some space on it",
+        )
+    if not saved:
+        raise Refused(
+            f"the {extent.kind} on {device.path} has to be shrunk, and what that overwrites is kept on STATE "
+            "meanwhile, which is not mounted; nothing was touched",
+            hint="luksctl status",
         )

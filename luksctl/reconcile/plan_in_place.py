@@ -15,7 +15,7 @@ Until then the data is where it was, under the header in the file or on the devi
 from __future__ import annotations
 
 from luksctl.errors import AttemptsExhausted, MetaError, NeedsReboot, Refused
-from luksctl.hints import Final
+from luksctl.hints import Final, assert_never
 from luksctl.model.announced_step import (
     AnnounceDecryption,
     AnnounceInPlace,
@@ -29,6 +29,7 @@ from luksctl.model.announced_step import (
     MakeRoom,
     MoveHead,
     PlaceHeader,
+    RestoreFilesystem,
     RestoreHead,
 )
 from luksctl.model.config import STATE, FormatRequires, VolumeEncryption
@@ -114,9 +115,19 @@ def _encryption(desired: DesiredVolume, found: Encrypting, scratch_dir: str) -> 
         prove = ProveAnyKey(intent.volume, device, encryption, desired.fallback)
         return (prove, ConcludePlacement(intent.volume, device, placed.uuid))
     back: tuple[Step, ...] = ()
-    if intent.phase is InPlacePhase.PLACING:
-        back = (RestoreHead(intent.volume, device, intent),)
-        intent = taken_back(intent)
+    match intent.phase:
+        case InPlacePhase.SHRINKING:
+            if intent.moved is not None and device.image:
+                # resize2fs cuts an image file off behind the filesystem.
+                device = replace(device, size_bytes=intent.moved.offset_bytes + intent.moved.size_bytes)
+            back = (RestoreFilesystem(intent.volume, device, intent),)
+        case InPlacePhase.PLACING:
+            back = (RestoreHead(intent.volume, device, intent),)
+        case InPlacePhase.PREPARING:
+            pass
+        case _:
+            assert_never(intent.phase)
+    intent = intent.taken_back
     try:
         return (*back, *_begin(desired, device, intent, scratch_dir))
     except Refused:
@@ -178,11 +189,6 @@ def _repair(volume: str, device: Device, copies: HeaderCopies, header_uuid: str)
     return () if copies.state is Copies.EQUAL else (RepairHeader(volume, device, header_uuid),)
 
 
-def taken_back(intent: InPlaceIntent) -> InPlaceIntent:
-    """Return the intent of a volume whose head is back where it was."""
-    return replace(intent, phase=InPlacePhase.PREPARING, moved=None, head_sha256="")
-
-
 def by_hand(desired: DesiredVolume) -> str:
     """Return what an operator can do about a plain volume that is to be encrypted, where nothing asks for it yet."""
     if desired.volume == STATE:
@@ -209,16 +215,12 @@ def _begin(desired: DesiredVolume, device: Device, intent: InPlaceIntent, scratc
             hint=f"mend the cause, then: luksctl retry {intent.volume}",
         )
     _expect_budget(desired, encryption)
-    cut = intent.phase is InPlacePhase.SHRINKING
-    if cut and intent.moved is not None and device.image:
-        # resize2fs cuts an image file off behind the filesystem.
-        device = replace(device, size_bytes=intent.moved.offset_bytes + intent.moved.size_bytes)
     if device.size_bytes < SMALLEST_BYTES:
         raise Refused(f"{device.path} has {format_size(device.size_bytes)}, too little for a header beside the data")
     intent = replace(intent, attempt=intent.attempt + 1)
     volume, required = desired.volume, desired.policy.format_requires is FormatRequires.ALL
     scratch = Device(f"{scratch_dir}/{volume}.header", _SCRATCH_BYTES, image=True)
-    steps: list[Step] = [CheckInPlace(volume, device, cut)]
+    steps: list[Step] = [CheckInPlace(volume, device, desired.shrinking)]
     steps += [MakeKey(volume, key, required) for key in encryption.keys]
     as_written = replace(encryption, block_size_bytes=_SECTOR_BYTES)
     steps.append(BuildHeader(volume, scratch, intent.header_uuid, as_written, desired.policy.talos_readable))
@@ -231,7 +233,7 @@ def _begin(desired: DesiredVolume, device: Device, intent: InPlaceIntent, scratc
     if token is not None:
         kinds = desired.policy.unfingerprinted
         steps.append(RecordKeyslots(volume, scratch, encryption.keys, token, unfingerprinted=kinds))
-    steps += [AnnounceInPlace(volume, intent), MakeRoom(volume, device, intent)]
+    steps += [AnnounceInPlace(volume, intent), MakeRoom(volume, device, intent, desired.shrinking)]
     if volume == STATE:
         steps.append(WriteStateEncryption(volume, encryption))
     steps += [

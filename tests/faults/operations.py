@@ -22,6 +22,7 @@ from tests.faults import (
     reencryptions,
     resets,
     restores,
+    shrinkings,
     tpm_sealings,
 )
 from tests.faults.running import Running, config, encryption, prepare
@@ -152,6 +153,7 @@ OPERATIONS: Final = {
     "header restore": Operation(restores.changed, restores.restore, restores.next_boot),
     "reset": Operation(resets.formatted, resets.state, resets.next_boot),
     "reset, META as well": Operation(resets.formatted, resets.state_and_meta, resets.next_boot_without_meta),
+    "encryption in place, its filesystem shrunk": Operation(shrinkings.full, shrinkings.shrink, shrinkings.next_boot),
     "encryption in place, until the header is placed": Operation(in_place.plain, in_place.begin, in_place.next_boot),
     "encryption in place, its hot zones": Operation(in_place.placed, in_place.encrypt, in_place.next_boot),
     "decryption in place, its header saved": Operation(in_place.beside_files, in_place.detach, in_place.next_boot_back),

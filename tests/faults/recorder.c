@@ -2,7 +2,9 @@
  *
  * One record: kind (1 byte), flags (1 byte: 1 = the write is synchronous), length of the path (2), of the data (8),
  * offset in the file (8), all little-endian; then path and data. Kinds: W write, T truncate to offset, S sync,
- * C create, D mkdir, R rename (the data is the new path), U unlink.
+ * C create, D mkdir, R rename (the data is the new path), U unlink. A part that is zeroed is a write of zeros.
+ *
+ * The programs that the process starts are recorded as well, whatever environment it gives them.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -114,9 +116,29 @@ ssize_t pwrite(int fd, const void *data, size_t length, off_t offset)
 	}
 UNSEEN(ssize_t, writev, (int fd, const struct iovec *parts, int count), fd, (fd, parts, count))
 UNSEEN(ssize_t, pwritev64, (int fd, const struct iovec *parts, int count, off64_t offset), fd, (fd, parts, count, offset))
-UNSEEN(int, fallocate64, (int fd, int mode, off64_t offset, off64_t length), fd, (fd, mode, offset, length))
 UNSEEN(ssize_t, copy_file_range, (int in, off64_t *from, int fd, off64_t *to, size_t length, unsigned flags), fd,
        (in, from, fd, to, length, flags))
+
+int fallocate64(int fd, int mode, off64_t offset, off64_t length)
+{
+	int done = NEXT(fallocate64)(fd, mode, offset, length);
+	char path[PATH_MAX];
+	void *zeros;
+
+	if (done < 0 || !path_of(fd, path))
+		return done;
+	zeros = calloc(1, (size_t)length);
+	if (!zeros || !(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
+		abort();
+	note('W', 0, path, (uint64_t)offset, zeros, (uint64_t)length);
+	free(zeros);
+	return done;
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t length)
+{
+	return fallocate64(fd, mode, offset, length);
+}
 
 static void note_sync(int fd, int done)
 {
@@ -182,6 +204,31 @@ int mkdir(const char *path, mode_t mode)
 	if (done == 0 && watched(path))
 		note('D', 0, path, 0, "", 0);
 	return done;
+}
+
+/* Called after a vfork, so it allocates nothing. */
+int execve(const char *path, char *const arguments[], char *const given[])
+{
+	static const char *const ours[] = {"LD_PRELOAD=", "FAULTS_LOG=", "FAULTS_UNDER="};
+	const int count = sizeof(ours) / sizeof(ours[0]);
+	int length = 0, kept = 0;
+
+	while (given[length])
+		length++;
+	char *handed[length + count + 1];
+	for (int number = 0; number < length; number++) {
+		int replaced = 0;
+		for (int which = 0; which < count; which++)
+			replaced |= strncmp(given[number], ours[which], strlen(ours[which])) == 0;
+		if (!replaced)
+			handed[kept++] = given[number];
+	}
+	for (int which = 0; which < count; which++)
+		for (char **one = environ; *one; one++)
+			if (strncmp(*one, ours[which], strlen(ours[which])) == 0)
+				handed[kept++] = *one;
+	handed[kept] = NULL;
+	return NEXT(execve)(path, arguments, handed);
 }
 
 int open64(const char *path, int flags, ...)

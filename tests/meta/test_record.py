@@ -154,7 +154,7 @@ def test_a_reencryption_is_of_version_3() -> None:
     "intent",
     [
         InPlaceIntent("EPHEMERAL", "p", "u", 2, InPlacePhase.PREPARING, None, "", "why"),
-        InPlaceIntent("EPHEMERAL", "p", "u", 1, InPlacePhase.SHRINKING, Range(5, 6), ""),
+        InPlaceIntent("EPHEMERAL", "p", "u", 1, InPlacePhase.SHRINKING, Range(5, 6), "", "", "/a file", "00" * 32),
         InPlaceIntent("EPHEMERAL", "p", "u", 1, InPlacePhase.PLACING, Range(5, 6), "00" * 32),
         DecryptIntent("EPHEMERAL", "p", "u", "/a file", 3, "why", begun=True),
         DecryptIntent("EPHEMERAL", "p", "u", "/a file"),

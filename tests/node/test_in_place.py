@@ -14,7 +14,15 @@ import pytest
 from luksctl.errors import Locked, LuksctlError, Refused
 from luksctl.model.announced_step import BeginDecryption
 from luksctl.model.config import EPHEMERAL, STATE
-from luksctl.model.intent import DecryptIntent, EraseMethod, InPlaceIntent, Intent, ReencryptIntent, ReencryptKind
+from luksctl.model.intent import (
+    DecryptIntent,
+    EraseMethod,
+    InPlaceIntent,
+    InPlacePhase,
+    Intent,
+    ReencryptIntent,
+    ReencryptKind,
+)
 from luksctl.model.meta import Trial
 from luksctl.node import reset
 from luksctl.node.attempts import allow_again, drop_intent
@@ -27,6 +35,7 @@ from luksctl.node.sync import ruling_config, wish
 from luksctl.node.waiting import Deadline
 from luksctl.reconcile.converge import session
 from luksctl.units import MIB
+from luksctl.value import replace
 from tests.node.image_node import ImageNode, document, static
 
 PASSPHRASE = "a passphrase for tests"
@@ -217,3 +226,22 @@ def test_state_is_not_reset_from_under_the_only_header(images: ImageNode) -> Non
     both = reset.look_at(images.node, (EPHEMERAL, STATE), EraseMethod.FAST, named=True)
     assert [target.volume for target in both] == [EPHEMERAL, STATE]
     assert images.bytes_of(STATE) == before[1:2]
+
+
+def test_what_takes_a_shrinking_back_is_kept_as_long_as_it_is_needed(images: ImageNode, tmp_path: Path) -> None:
+    """Neither the announcement is dropped nor STATE erased; once it is gone all the same, a person may go on."""
+    announce(images.node, look_at(images.node, EPHEMERAL))
+    (announced,) = intents(images)
+    assert isinstance(announced, InPlaceIntent)
+    saved = tmp_path / "saved"
+    saved.write_bytes(b"x")
+    shrinking = replace(announced, phase=InPlacePhase.SHRINKING, saved=str(saved), saved_sha256="00" * 32)
+    images.node.ports.meta.update_record(lambda record: record.with_intent(shrinking))
+    before = images.bytes_of()
+    with pytest.raises(Refused, match="takes that back"):
+        drop_intent(images.node, EPHEMERAL)
+    with pytest.raises(Refused, match="what shrinking the filesystem of EPHEMERAL overwrites"):
+        reset.look_at(images.node, (STATE,), EraseMethod.FAST, named=True)
+    assert images.bytes_of() == before
+    saved.unlink()
+    assert drop_intent(images.node, EPHEMERAL) == shrinking

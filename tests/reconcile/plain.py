@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -22,12 +24,14 @@ from tests.reconcile.images import Node
 
 PLAIN_BYTES = 80 * MIB
 TAIL_BYTES = 32 * MIB
+SAVED = "shrinking.blocks"
 _SECTOR = 512
 
 
-def in_place_wish(encryption: VolumeEncryption | None) -> DesiredVolume:
-    """Return a wish for STATE that lets a plain volume be encrypted in place."""
-    return DesiredVolume(STATE, encryption, EncryptionPolicy(kdf=CHEAPEST_KDF, in_place=True))
+def in_place_wish(encryption: VolumeEncryption | None, kept: Path | None = None) -> DesiredVolume:
+    """Return a wish for STATE that lets a plain volume be encrypted in place; `kept` stands for another volume."""
+    shrinking = "" if kept is None else str(kept / SAVED)
+    return DesiredVolume(STATE, encryption, EncryptionPolicy(kdf=CHEAPEST_KDF, in_place=True), shrinking=shrinking)
 
 
 def plain_ext4(
@@ -45,7 +49,7 @@ def plain_ext4(
     with state.open("xb") as target:
         target.truncate(size_bytes)
     options = ["-q", "-m", "0", "-O", "^resize_inode", "-J", "size=1", "-N", "512", "-d", str(files)]
-    _run(["mkfs.ext4", *options, str(state), f"{filesystem_bytes // KIB}k"])
+    run_program(["mkfs.ext4", *options, str(state), f"{filesystem_bytes // KIB}k"])
     return Node(directory)
 
 
@@ -54,7 +58,7 @@ def plain_xfs(directory: Path, *, filesystem_bytes: int = 300 * MIB, size_bytes:
     state = directory / "state.img"
     with state.open("xb") as target:
         target.truncate(size_bytes)
-    _run(["mkfs.xfs", "-q", "-d", f"size={filesystem_bytes}", str(state)])
+    run_program(["mkfs.xfs", "-q", "-d", f"size={filesystem_bytes}", str(state)])
     return Node(directory)
 
 
@@ -106,6 +110,33 @@ def _fill(directory: Path, size_bytes: int) -> None:
         (directory / f"file-{number}").write_bytes(made.randbytes(piece))
 
 
-def _run(argv: list[str]) -> None:
+def files_of(state: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of an ext4, and where each symbolic link leads."""
+    target = state.parent / f"dump-{state.name}"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    debugfs(state, f"rdump / {target}")
+    found = {}
+    for path in target.rglob("*"):
+        if path.is_symlink():
+            found[str(path.relative_to(target))] = str(path.readlink())
+        elif path.is_file():
+            found[str(path.relative_to(target))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def debugfs(state: Path, *requests: str, write: bool = False) -> None:
+    """Have debugfs do what is asked for; what it could not do, it only says."""
+    argv = ["debugfs", *(["-w"] if write else []), "-f", "-", str(state)]
+    run_program(argv, "\n".join(requests))
+
+
+def e2fsck(state: Path) -> None:
+    """Raise unless e2fsck finds nothing to mend; writes nothing."""
+    run_program(["e2fsck", "-f", "-n", str(state)])
+
+
+def run_program(argv: list[str], text: str = "") -> None:
+    """Run a program of the system to its end; raises CalledProcessError where it fails."""
     environment = {**os.environ, "PATH": "/usr/sbin:/sbin:/usr/bin:/bin"}
-    subprocess.run(argv, check=True, capture_output=True, env=environment)
+    subprocess.run(argv, check=True, capture_output=True, env=environment, input=text.encode())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,9 @@ from tests.reconcile.plain import (
     PLAIN_BYTES,
     TAIL_BYTES,
     assert_holds,
+    debugfs,
     decrypted,
+    files_of,
     how_far_it_comes,
     in_place_wish,
     plain_ext4,
@@ -39,7 +39,7 @@ KEYS = encrypted(static(0, OLD), node_id(4))
 
 def begin(node: Node, keys: VolumeEncryption = KEYS) -> list[Done]:
     """Encrypt in place up to where the header is placed, and return the steps."""
-    with session(in_place_wish(keys), node.volume_settings, node.ports) as running:
+    with session(in_place_wish(keys, node.state.parent), node.volume_settings, node.ports) as running:
         refusal = running.look().plan.refusal
         if refusal is not None:
             raise refusal
@@ -95,6 +95,18 @@ def test_a_full_ext4_is_shrunk(tmp_path: Path) -> None:
     with Device.open(str(node.state)) as luks, Secret.take(OLD) as key, luks.volume_key(key, slot=0) as volume_key:
         (tmp_path / "plain").write_bytes(decrypted(node, volume_key, PLAIN_BYTES - TAIL_BYTES))
     assert files_of(tmp_path / "plain") == digests
+
+
+def test_a_full_ext4_is_refused_where_nothing_can_be_kept(tmp_path: Path) -> None:
+    """What shrinking overwrites has to outlast a cut, so without STATE neither volume nor META is written to."""
+    node = plain_ext4(tmp_path, filesystem_bytes=PLAIN_BYTES, full=0.4)
+    before = node.bytes_on_disk()
+    with (
+        pytest.raises(Refused, match="kept on STATE meanwhile"),
+        session(in_place_wish(KEYS), node.volume_settings, node.ports) as running,
+    ):
+        list(running.work_in_place())
+    assert node.bytes_on_disk() == before
 
 
 def test_an_xfs_that_leaves_room_keeps_its_data(tmp_path: Path) -> None:
@@ -236,17 +248,4 @@ def until_placing(node: Node, attempt: int = 1) -> None:
 
 def damage(state: Path) -> None:
     """Free an inode that is in use."""
-    _debugfs(state, "clri <13>", write=True)
-
-
-def files_of(state: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file in the root of an ext4."""
-    target = state.parent / f"dump-{state.name}"
-    target.mkdir()
-    _debugfs(state, f"rdump / {target}")
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in target.iterdir() if path.is_file()}
-
-
-def _debugfs(state: Path, request: str, *, write: bool = False) -> None:
-    argv = ["/usr/sbin/debugfs", *(["-w"] if write else []), "-R", request, str(state)]
-    subprocess.run(argv, check=True, capture_output=True)
+    debugfs(state, "clri <13>", write=True)
