@@ -69,7 +69,7 @@ from luksctl.model.step import (
 from luksctl.reconcile.keyring import Keyring
 from luksctl.reconcile.keys import expect_given_back, try_key
 from luksctl.reconcile.observe import current_header, expect_equal_copies
-from luksctl.reconcile.unlock import first_that_opens, first_that_works
+from luksctl.reconcile.unlock import first_that_opens
 from luksctl.secret import Secret
 from luksctl.value import replace
 
@@ -338,7 +338,9 @@ class Run:
         encryption = step.encryption
         how = Activation(encryption.options or (), allow_discards=bool(encryption.allow_discards))
         if self._seen is not None and self._seen.reencrypting:
-            return self._open_reencrypting(step, self._seen, how)
+            from luksctl.reconcile.reencrypt_open import open_reencrypting  # noqa: PLC0415  # few boots have one
+
+            return open_reencrypting(self._ports, self._keyring, self._seen, step, how)
         detail, slot = "with the volume key of this run", None
         if not self._keyring.has_volume_key:
             slot = self._unlock(step.device, (encryption, *step.fallback))
@@ -347,18 +349,6 @@ class Run:
             raise self._keyring.failures.combined("was proven")
         self._ports.headers.activate(step.device, step.mapped_name, self._keyring.volume_key, how)
         return Done(step, detail, slot=slot)
-
-    def _open_reencrypting(self, step: OpenVolume, header: LuksHeader, how: Activation) -> Done:
-        """Open by passphrase and any slot: it takes both volume keys, which are in two slots of one key."""
-
-        def activate(slot: int, candidate: Secret) -> int:
-            self._ports.headers.activate_reencrypting(step.device, step.mapped_name, candidate, how)
-            return slot
-
-        lists = (step.encryption, *step.fallback)
-        slot = first_that_works(self._ports, self._keyring, header, lists, activate)
-        kind = self._keyring.proofs[slot].key.kind
-        return Done(step, f"with the {kind} key of slot {slot}, while it is being re-encrypted", slot=slot)
 
     def _finish(self, device: Device, header_uuid: str) -> None:
         self._expect_header(device, header_uuid)

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from luksctl.errors import Busy, Degraded, NeedsReboot, NotConverged, ReencryptionRunning, Refused
 from luksctl.hints import TYPE_CHECKING, Final
-from luksctl.model.announced_step import BeginDecryption, BuildHeader
+from luksctl.model.announced_step import BeginDecryption, BuildHeader, ConcludeDecryption
 from luksctl.model.config import VolumeSettings
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import LuksHeader
@@ -132,6 +132,10 @@ class Session:
             yield from run.take_all(found.plan.steps)
         if found.plan.steps:
             left = self.look().plan
+            if left.steps and all(isinstance(step, ConcludeDecryption) for step in left.steps):
+                # Opening it mended its last hot zone, and nothing of it is encrypted any more.
+                yield from self._run(None).take_all(left.steps)
+                left = self.look().plan
             if left.refusal is not None:
                 raise left.refusal
             if left.steps:

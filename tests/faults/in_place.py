@@ -8,7 +8,7 @@ from typing import Final
 from luksctl.model.announced_step import DetachHeader
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.observed import Encrypting, FilesystemFound
-from luksctl.reconcile.converge import session
+from luksctl.reconcile.converge import converge, session
 from luksctl.units import KIB, MIB
 from luksctl.value import replace
 from tests.faults.running import MOUNTED
@@ -66,9 +66,10 @@ def encrypt(directory: Path) -> None:
 
 
 def encrypted_volume(directory: Path) -> None:
-    """Make a node whose STATE was encrypted in place."""
+    """Make a node whose STATE was encrypted in place, and stands for an EPHEMERAL: tag 9 says nothing of it."""
     placed(directory)
     encrypt(directory)
+    Node(directory).ports.meta.write_state_encryption(None)
 
 
 def beside_files(directory: Path) -> None:
@@ -113,8 +114,9 @@ def decrypt(directory: Path) -> None:
 
 
 def next_boot_back(directory: Path) -> None:
-    """Go on from whatever is found, until the filesystem is at the head of the device, and no header is left."""
-    begin_back(directory)
+    """Open it as the boot does, or find it plain; go on until the filesystem is at the head, and no header is left."""
+    booted = Node(directory)
+    list(converge(_plain_wish(directory), booted.volume_settings, booted.ports))
     decrypt(directory)
     node = Node(directory)
     before = (directory / _BEFORE).read_bytes()

@@ -6,6 +6,7 @@ leaves a file that says which volume key it was made under.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +20,13 @@ from luksctl.cryptsetup.header_image import copy_header
 from luksctl.cryptsetup.headers import LuksHeaders
 from luksctl.cryptsetup.kdf import DEFAULT_BOUNDS
 from luksctl.cryptsetup.ondisk import read_copies
-from luksctl.cryptsetup.reencryption import ReencryptParameters, ReencryptStatus
+from luksctl.cryptsetup.reencryption import ReencryptMode, ReencryptStatus, parameters_of
 from luksctl.devices import medium
 from luksctl.devices.disks import SystemDisks
 from luksctl.devices.find import Finder
 from luksctl.devices.in_place import SystemInPlaceDisks
 from luksctl.devices.tree import BlockTree, Roots
-from luksctl.errors import DeviceError, LuksctlError
+from luksctl.errors import DeviceError, LuksctlError, SlotPassphraseRejected
 from luksctl.meta.store import AdvStore
 from luksctl.model.config import (
     CHEAPEST_KDF,
@@ -43,7 +44,7 @@ from luksctl.model.config import (
 )
 from luksctl.model.desired import DesiredVolume
 from luksctl.model.header import HeaderCopies
-from luksctl.model.intent import ReencryptIntent
+from luksctl.model.intent import ReencryptIntent, ReencryptKind
 from luksctl.model.meta import MetaFacts
 from luksctl.model.observed import Ambiguous, Mapping, Missing, Observed
 from luksctl.model.ports import Activation, Ports
@@ -60,6 +61,12 @@ from luksctl.value import replace
 # The header and what Blank asks about fit; less than 32 MiB, since every test reads all of it more than once.
 IMAGE_BYTES = 20 * MIB
 NODE_UUID = "4c4c4544-0042-3510-8052-b7c04f4e3132"
+
+_KINDS = {
+    ReencryptMode.REENCRYPT: ReencryptKind.RENEW,
+    ReencryptMode.ENCRYPT: ReencryptKind.ENCRYPT,
+    ReencryptMode.DECRYPT: ReencryptKind.DECRYPT,
+}
 
 
 def cheap_wish(encryption: VolumeEncryption | None) -> DesiredVolume:
@@ -187,12 +194,16 @@ class _Headers(LuksHeaders):
         if self._node.boot.mapping is not None:
             raise AssertionError("it is open already")
         self.put_back_unbegun(device)
-        with LuksDevice.open(device.path) as luks:
+        with self._open(device) as luks:
+            parameters = parameters_of(ReencryptIntent("", "", "", "", kind=_KINDS[luks.reencryption.state().mode]))
             if luks.reencryption.state().status is ReencryptStatus.CRASH:
-                luks.reencryption.recover(ReencryptParameters(""), key)
+                luks.reencryption.recover(parameters, key)
             if luks.reencryption.state().status is not ReencryptStatus.NONE:  # the last hot zone ends all of it
-                luks.reencryption.resume(ReencryptParameters(""), key)
-        opened_with = self._node.inside.read_text(encoding="ascii")
+                luks.reencryption.resume(parameters, key)
+            if not luks.keyslots.numbers():  # of a decryption: what is plain by now is opened by no key
+                raise SlotPassphraseRejected("the key opens no slot", errno=errno.EPERM)
+        inside = self._node.inside
+        opened_with = inside.read_text(encoding="ascii") if inside.exists() else ""
         self._node.boot = Boot(Mapping(mapped_name, f"/dev/mapper/{mapped_name}", device.path), opened_with)
 
     def add_new_keyslot(
