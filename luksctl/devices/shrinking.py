@@ -252,7 +252,7 @@ def _expect_whole(saved: str, sha256: str) -> None:
 def _no_way_back(why: str) -> Refused:
     return Refused(
         f"its filesystem may be half shrunk, and {why}",
-        hint="bring it back; or remove it, mend the filesystem (e2fsck -f), then: luksctl retry VOLUME --drop-intent",
+        hint="bring it back; or remove it, mend the filesystem (e2fsck), then: luksctl retry EPHEMERAL --drop-intent",
     )
 
 

@@ -18,6 +18,8 @@ from luksctl.errors import DeviceError
 _RUN = """
 import signal, sys
 from luksctl.devices.programs import run
+# The tests themselves may run under nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 {before}
 run(["/bin/sh", "-c", sys.argv[1]], timeout_s=60)
 print("went on")
