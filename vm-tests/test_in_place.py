@@ -121,6 +121,7 @@ def test_a_plain_xfs_is_encrypted_where_it_is(machine: Callable[[MachineSpec], M
     node.check("sh", "-c", f"cp {FILES}/1 {FILES}/late && sync -f {FILES} && rm {FILES}/late && sync -f {FILES}")
     node.cut_power()
     node.start(until="agent")
+    node.wait_until("dmesg | grep -q 'XFS (vd.*): Starting recovery'")
     is_cut_while_it_is_encrypted(node)
     node.restore()
     assert stage.boot().status == 0, node.journal("-n", "60")

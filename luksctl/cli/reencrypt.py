@@ -68,7 +68,7 @@ def run(arguments: Namespace, context: Context) -> int:
     volume, node = volume_of(arguments.volume), context.node()
     keys = _descriptors(arguments.key_fd)
     if arguments.resume:
-        _expect_no_keys(keys, volume)
+        _expect_nothing_new(arguments)
         return _resume(arguments, context, node, volume)
     if arguments.recovery or arguments.recovery_fd is not None:
         raise UsageError("--recovery is for --resume: to begin, every key is asked for by itself")
@@ -78,7 +78,7 @@ def run(arguments: Namespace, context: Context) -> int:
         is_open, handed_out = _begin(arguments, options, keys, context)
         here = here or not is_open
     else:
-        _expect_no_keys(keys, volume)
+        _expect_nothing_new(arguments)
     if here:
         return _tell(context, volume, _ENDED[go_on(node, volume)], handed_out=handed_out)
     start_service(node, volume)
@@ -87,10 +87,20 @@ def run(arguments: Namespace, context: Context) -> int:
     return _tell(context, volume, _ENDED[_follow(node, volume, context)], handed_out=handed_out)
 
 
-def _expect_no_keys(keys: dict[int, int], volume: str) -> None:
-    if keys:
-        hint = f"luksctl reencrypt {volume} --resume --recovery takes a recovery key, whatever its keyslot"
-        raise UsageError(f"--key-fd is to begin, and keyslots of {volume} ask for no key any more", hint=hint)
+def _expect_nothing_new(arguments: Namespace) -> None:
+    """Raise UsageError where something is asked for that only the beginning could do: it goes on as it was begun."""
+    volume = arguments.volume
+    to_begin = {
+        "--key-fd": arguments.key_fd,
+        "--drop-slot": arguments.drop_slot,
+        "--recipient": arguments.recipient,
+        "--resilience": arguments.resilience,
+        "--max-rate": arguments.max_rate,
+    }
+    given = [word for word, value in to_begin.items() if value]
+    if given:
+        hint = f"luksctl reencrypt {volume} goes on with it; with --resume --recovery it takes a recovery key"
+        raise UsageError(f"{', '.join(given)}: only to begin with; {volume} goes on as it was begun", hint=hint)
 
 
 def _begin(arguments: Namespace, options: Options, keys: dict[int, int], context: Context) -> tuple[bool, bool]:

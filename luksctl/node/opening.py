@@ -76,7 +76,7 @@ def _bring_up_one(node: Node, wish: Wish) -> Report:
             steps.append(done)
             node.announce(done)
         reencrypting = running.reencryption is not None
-        if any(isinstance(done.step, OpenVolume) for done in steps) and not reencrypting:
+        if _opened(steps) is not None and not reencrypting:
             keyslots = _keyslots(node, running, steps, sync=desired.sync)
     report = publish(node, wish, steps)
     if keyslots is not None:
@@ -95,7 +95,7 @@ def publish(node: Node, wish: Wish, steps: Sequence[Done]) -> Report:
     desired = wish.desired
     observed = look(desired, node.settings.volume(desired.volume), node.ports).observed
     report = Report(desired.volume, VolumeState.OPEN, config_source=wish.source, notes=_findings(steps))
-    opened = next((done for done in reversed(steps) if isinstance(done.step, OpenVolume)), None)
+    opened = _opened(steps)
     if opened is not None:
         report = replace(report, opened_by=opened.detail, slot=opened.slot)
     match observed:
@@ -153,6 +153,11 @@ def already_open(node: Node, volume: str) -> Report | None:
             return Report(volume, VolumeState.OPEN, device=path)
         case _:
             return None
+
+
+def _opened(steps: Sequence[Done]) -> Done | None:
+    """Return what opened the volume in this run, if anything did."""
+    return next((done for done in reversed(steps) if isinstance(done.step, OpenVolume) and not done.skipped), None)
 
 
 def _findings(steps: Sequence[Done]) -> tuple[str, ...]:

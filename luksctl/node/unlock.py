@@ -76,6 +76,6 @@ def _configured(node: Node, volume: str) -> VolumeEncryption | None:
 
 def _in_words(done: Done) -> Done:
     """Say what opened it: in a run, a recovery key is a static key."""
-    if isinstance(done.step, OpenVolume):
+    if isinstance(done.step, OpenVolume) and not done.skipped:
         return replace(done, detail=f"with the recovery key, slot {done.slot}")
     return done

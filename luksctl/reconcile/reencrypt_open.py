@@ -7,7 +7,6 @@ from luksctl.model.header import LuksHeader
 from luksctl.model.ports import Activation, Ports
 from luksctl.model.step import Done, OpenVolume
 from luksctl.reconcile.keyring import Keyring
-from luksctl.reconcile.observe import current_header
 from luksctl.reconcile.plan_reencrypt import all_plain
 from luksctl.reconcile.unlock import first_that_works
 from luksctl.secret import Secret
@@ -24,7 +23,8 @@ def open_reencrypting(ports: Ports, keyring: Keyring, header: LuksHeader, step: 
         try:
             ports.headers.activate_reencrypting(step.device, step.mapped_name, candidate, how)
         except LuksctlError:
-            if not all_plain(current_header(ports.disks, step.device)):
+            found = ports.disks.header_copies(step.device).best
+            if found is None or not all_plain(found):
                 raise
             return slot, False
         return slot, True

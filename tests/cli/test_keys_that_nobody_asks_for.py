@@ -1,4 +1,4 @@
-"""luksctl reencrypt --key-fd: a key for a keyslot that asks for none is wrong use, and nothing is written."""
+"""luksctl reencrypt: a key for a keyslot that asks for none is wrong use, and nothing is written."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def test_a_key_for_a_slot_that_asks_for_none_is_wrong_use(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("words", [(), ("--resume",)])
-def test_what_has_begun_asks_for_no_key(desk: Desk, words: tuple[str, ...]) -> None:
-    """Its keys are in the header by then."""
+def test_what_has_begun_goes_on_as_it_was_begun(desk: Desk, words: tuple[str, ...]) -> None:
+    """Its keys are in the header by then, and what is asked for beside that is refused, not passed over."""
     with descriptor_of(UNMANAGED) as descriptor:
         given = Options(given=(9,))
         begin(node_of(desk), EPHEMERAL, given, lambda _: read_passphrase("it", descriptor), lambda *_: None)
-    assert_refused(desk, "ask for no key any more", *words, code=USAGE, keys={9: UNMANAGED})
+    said = "only to begin with; EPHEMERAL goes on as it was begun"
+    assert_refused(desk, f"--key-fd: {said}", *words, code=USAGE, keys={9: UNMANAGED})
+    assert_refused(desk, f"--drop-slot, --max-rate: {said}", *words, "--drop-slot=9", "--max-rate=1MiB", code=USAGE)
 
 
 def test_one_slot_takes_one_key(desk: Desk) -> None:
