@@ -6,7 +6,7 @@ or every write (and then every flush as well). What failed is told with the devi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,13 +132,26 @@ class Guest:
         self.node.wait_until(f'[ "$(systemctl show -P ExecMainStatus {UNIT})" -gt 0 ]', timeout_s=120)
         return int(self.node.check("systemctl", "show", "-P", "ExecMainStatus", UNIT))
 
-    def service_ends(self) -> None:
-        """Wait until the service has ended; nothing is announced any more, and every key opens its guest."""
+    def is_encrypted(self) -> None:
+        """Wait until the service has ended; nothing is announced any more, and every key opens its slot."""
         self.node.wait_for_unit(UNIT, "inactive", timeout_s=300)
         told = self.told(())
         assert {slot["slot"]: slot["kind"] for slot in told["slots"]} == KEYS
         assert (told["reencryption"], told["findings"]) == (None, [])
         self.node.check("luksctl", "check", EPHEMERAL)
+
+    def is_plain(self) -> None:
+        """Wait until the service has ended; after a boot nothing is announced any more, and no mapping is left."""
+        self.node.wait_for_unit(UNIT, "inactive", timeout_s=300)
+        assert self.boots().status == 0, self.node.journal("-n", "60")
+        assert mounted_from(self.node, MOUNTED) == BELOW
+        self.told(())
+        assert report(self.node, EPHEMERAL)["state"] == "plain"
+
+    def is_applied(self, text: str) -> None:
+        """Apply a config, which leaves EPHEMERAL to the next boot."""
+        self.node.write_file(SUBMITTED, text, mode=0o600)
+        self.node.check("luksctl", "apply-config", "-f", SUBMITTED)
 
 
 def guest_of(machine: Callable[[MachineSpec], Machine], disks: Shelf, text: str, *, size_mib: int) -> Guest:
@@ -153,9 +166,8 @@ def guest_of(machine: Callable[[MachineSpec], Machine], disks: Shelf, text: str,
 
 # Behind the hot zones of the first seconds, and nothing that the filesystem needs to be mounted.
 LATE_DATA = (30 * 1024 + 512, 64)
-RENEWALS = [Fault(kind, *place) for kind in ("dead", "unwritable") for place in (HEADER, KEY_AREAS, LATE_DATA)]
-
-
+FAILING = [Fault(kind, *place) for kind in ("dead", "unwritable") for place in (HEADER, KEY_AREAS, LATE_DATA)]
+RENEWALS = [(fault, resilience) for fault in FAILING for resilience in ("checksum", "journal")]
 RESETS = [
     Fault("unwritable", *KEY_AREAS),
     Fault("dead", *HEADER),
@@ -168,16 +180,17 @@ def test_a_disk_that_fails_under_an_encrypted_volume(machine: Callable[[MachineS
     """It fails while a mounted volume gets a new volume key, and while it is erased: nothing is lost, or all of it."""
     guest = guest_of(machine, disks, ENCRYPTED + POLICY, size_mib=32)
     files = guest.fill(3)
-    for fault in sampled(RENEWALS, 6, salt="renewal"):
-        is_renewed(guest, fault, files)
+    for fault, resilience in sampled(RENEWALS, 12, salt="renewal"):
+        is_renewed(guest, fault, resilience, files)
     for fault in sampled(RESETS, 4, salt="reset"):
         is_erased(guest, fault)
 
 
-def is_renewed(guest: Guest, fault: Fault, files: str) -> None:
+def is_renewed(guest: Guest, fault: Fault, resilience: str, files: str) -> None:
     """Check that the disk's failure is told, that nothing hangs, and that the next boot goes on to the end."""
-    print("renewed,", fault)
-    guest.node.check("luksctl", "reencrypt", EPHEMERAL, "--no-wait", "--max-rate", "2MiB")
+    print("renewed by", resilience, fault)
+    words = ("--no-wait", "--max-rate", "2MiB", "--resilience", resilience)
+    guest.node.check("luksctl", "reencrypt", EPHEMERAL, *words)
     guest.node.wait_for_path(f"/run/luksctl/reencrypt/{EPHEMERAL}.json")
     guest.becomes(fault)
     fails_and_says_so(guest)
@@ -186,7 +199,7 @@ def is_renewed(guest: Guest, fault: Fault, files: str) -> None:
     guest.becomes(SOUND)
     guest.boots_well()
     assert guest.digest() == files
-    guest.service_ends()
+    guest.is_encrypted()
     assert guest.digest() == files
 
 
@@ -232,24 +245,50 @@ SIZE_MIB = 80
 COPY_OF_THE_HEAD = ((SIZE_MIB - 16) * 1024, 64)
 PREPARING = [Fault("dead", *COPY_OF_THE_HEAD), Fault("unwritable", *COPY_OF_THE_HEAD), Fault("unwritable", *HEADER)]
 PREPARING += [Fault("unwritable", *KEY_AREAS), Fault("dead", *HEADER)]
-RUNNING = [Fault(kind, *place) for kind in ("dead", "unwritable") for place in (HEADER, KEY_AREAS, (24 * 1024, 64))]
-IN_PLACE_FAULTS = [(False, fault) for fault in PREPARING] + [(True, fault) for fault in RUNNING]
+LATER = (24 * 1024, 64)
+RUNNING = [Fault(kind, *place) for kind in ("dead", "unwritable") for place in (HEADER, KEY_AREAS, LATER)]
+ENCRYPTING = [(False, fault) for fault in PREPARING] + [(True, fault) for fault in RUNNING]
+DECRYPTING = [
+    (False, Fault("dead", *HEADER)),
+    (False, Fault("unwritable", *HEADER)),
+    (False, Fault("dead", *FIRST_DATA)),
+    (True, Fault("dead", *LATER)),
+    (True, Fault("unwritable", *LATER)),
+]
+only_everything = pytest.mark.skipif(not everything(), reason="a sample is run on image files, FAULTS=all in a guest")
 
 
-@pytest.mark.skipif(not everything(), reason="on image files a sample is always run; FAULTS=all does it in a guest")
+@only_everything
 def test_a_disk_that_fails_while_a_volume_is_encrypted_in_place(
     machine: Callable[[MachineSpec], Machine], disks: Shelf
 ) -> None:
     """Before anything is encrypted, or in the middle of it: the files are there once the disk is sound."""
     guest = guest_of(machine, disks, PLAIN + IN_PLACE, size_mib=SIZE_MIB)
     files = guest.fill(6)
-    guest.node.write_file(SUBMITTED, ENCRYPTED + IN_PLACE, mode=0o600)
-    guest.node.check("luksctl", "apply-config", "-f", SUBMITTED)
+    guest.is_applied(ENCRYPTED + IN_PLACE)
+    is_changed_in_place(guest, disks, ENCRYPTING, files, guest.is_encrypted)
+
+
+@only_everything
+def test_a_disk_that_fails_while_a_volume_is_decrypted_in_place(
+    machine: Callable[[MachineSpec], Machine], disks: Shelf
+) -> None:
+    """Before anything is decrypted, or in the middle of it: the files are there once the disk is sound."""
+    guest = guest_of(machine, disks, ENCRYPTED + IN_PLACE, size_mib=SIZE_MIB)
+    files = guest.fill(6)
+    guest.is_applied(PLAIN + IN_PLACE)
+    is_changed_in_place(guest, disks, DECRYPTING, files, guest.is_plain)
+
+
+def is_changed_in_place(
+    guest: Guest, disks: Shelf, faults: Sequence[tuple[bool, Fault]], files: str, is_changed: Callable[[], None]
+) -> None:
+    """Check that each failure, of a run (True) or of the boot that begins it, is told, and that it is gone on with."""
     with guest.stage.let_go() as disk:
-        plain = disks.copy(disk, "plain").path
-    for running, fault in IN_PLACE_FAULTS:
+        before = disks.copy(disk, "before").path
+    for running, fault in faults:
         print("running" if running else "preparing", fault)
-        guest.stage.show(plain)
+        guest.stage.show(before)
         guest.node.check("blockdev", "--flushbufs", BELOW)
         if running:
             guest.boots_well()
@@ -262,7 +301,7 @@ def test_a_disk_that_fails_while_a_volume_is_encrypted_in_place(
         guest.becomes(SOUND)
         guest.boots_well()
         assert guest.digest() == files
-        guest.service_ends()
+        is_changed()
         assert guest.digest() == files
 
 
