@@ -120,7 +120,7 @@ class Inspector:
         if key.kind is KeyKind.KMS:
             # The token may be as it was, and the server not: what it gives is no reason to touch the slot.
             return KeyFinding(key, KeyState.LOST, problem=_WRONG_KEY)
-        return self._differs(slot, "its key does not open the keyslot")
+        return self._differs(books, slot, "its key does not open the keyslot")
 
     def _could_not(self, books: Bookkeeping, slot: _Slot, error: LuksctlError) -> KeyFinding:
         """Leave a slot whose provider cannot say; a token that it can never use is that of another key."""
@@ -129,11 +129,12 @@ class Inspector:
         if isinstance(error, KmsRejected) and error.reason is KmsReason.CANNOT_UNSEAL and books.knows(slot.key.slot):
             return KeyFinding(slot.key, KeyState.LOST, problem=error.cause)
         if isinstance(error, TokenInvalid) and books.knows(slot.key.slot):
-            return self._differs(slot, error.cause)
+            return self._differs(books, slot, error.cause)
         return KeyFinding(slot.key, KeyState.UNAVAILABLE, problem=error.cause)
 
-    def _differs(self, slot: _Slot, cause: str) -> KeyFinding:
-        if slot.key.kind is KeyKind.TPM:
+    def _differs(self, books: Bookkeeping, slot: _Slot, cause: str) -> KeyFinding:
+        # One that is only announced was never proven: a cut left it without its token, and nothing is sealed *anew*.
+        if slot.key.kind is KeyKind.TPM and books.note(slot.key.slot) is not None:
             return self._lost(slot, cause)
         return KeyFinding(slot.key, KeyState.DIFFERS)
 

@@ -308,6 +308,10 @@ def _not_by_itself(case: _Case, entry: KeyFinding, opener: ConfiguredKey | None)
     return f"{entry.problem}; not sealed anew: {why} (luksctl keys rotate {volume} --slot {slot})"
 
 
+def _announce(case: _Case, key: ConfiguredKey, slot: int) -> AnnounceKeyslot:
+    return AnnounceKeyslot(case.desired.volume, case.device, slot, key.slot, case.token)
+
+
 def _write(case: _Case, key: ConfiguredKey, slot: int) -> tuple[Step, ...]:
     """Write the made key into `slot`, with its token, and prove it there."""
     volume, device = case.desired.volume, case.device
@@ -321,17 +325,16 @@ def _add(case: _Case, key: ConfiguredKey) -> tuple[Step, ...]:
     volume, device = case.desired.volume, case.device
     return (
         MakeKey(volume, key),
-        AnnounceKeyslot(volume, device, key.slot, key.slot, case.token),
+        _announce(case, key, key.slot),
         *_write(case, key, key.slot),
         RecordKeyslots(volume, device, (key,), case.token, unfingerprinted=case.policy.unfingerprinted),
     )
 
 
 def _change(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
-    volume, device = case.desired.volume, case.device
     return (
-        MakeKey(volume, key),
-        AnnounceKeyslot(volume, device, spare, key.slot, case.token),
+        MakeKey(case.desired.volume, key),
+        _announce(case, key, spare),
         *_write(case, key, spare),
         *(() if case.desired.trial else _move(case, key, spare)),
     )
@@ -343,15 +346,21 @@ def _from_spare(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]
 
 
 def _move(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
-    """Bring the proven key of the spare into its own slot."""
+    """Bring the proven key of the spare into its own slot.
+
+    After a re-encryption nothing is noted of that slot. It is announced then, as any slot is that was not there before:
+    cut before its token is written, it could not be told from a slot of somebody else.
+    """
     volume, device = case.desired.volume, case.device
     old = (
         ()
         if case.header.keyslot(key.slot) is None
         else (RemoveKeyslot(volume, device, key.slot, needs=spare, key=key),)
     )
+    announced = () if case.books.knows(key.slot) else (_announce(case, key, key.slot),)
     return (
         *old,
+        *announced,
         *_write(case, key, key.slot),
         RemoveKeyslot(volume, device, spare, needs=key.slot, key=key),
         RecordKeyslots(volume, device, (key,), case.token, unfingerprinted=case.policy.unfingerprinted),

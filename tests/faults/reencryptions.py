@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import XTS
 
-from luksctl.model.config import STATE, ConfiguredKey, VolumeEncryption
+from luksctl.model.bookkeeping import TOKEN_TYPE
+from luksctl.model.config import STATE, ConfiguredKey, TpmKey, VolumeEncryption
 from luksctl.model.intent import ReencryptIntent, Resilience
 from luksctl.model.observed import Luks2, ReencryptStage
 from luksctl.model.probe import Device
@@ -24,12 +25,14 @@ from luksctl.reconcile.reencryption import ReencryptSession, reencrypt_session
 from luksctl.secret import Secret
 from luksctl.units import KIB, MIB
 from luksctl.value import replace
+from tests.faults.tpm_sealings import TpmNode, new_node
 from tests.reconcile.images import Node, cheap_wish
-from tests.reconcile.providers import encrypted, node_id, static
+from tests.reconcile.providers import encrypted, kms, static
 from tests.reconcile.rotations import OLD
-from tests.reconcile.stage import Stage, assert_in_sync, header_of, secret_of
+from tests.reconcile.stage import assert_in_sync, header_of, secret_of
 
-KEYS: Final = encrypted(static(0, OLD), node_id(4))
+KEYS: Final = encrypted(static(0, OLD), kms(4), ConfiguredKey(7, TpmKey()))
+TOKENS: Final = frozenset({4, 7})
 # A write to an image file may tear anywhere, and checksums tell only whole sectors apart.
 HOW: Final = ReencryptIntent(
     "", "", "", "aes-xts-plain64", sector_size_bytes=4096, resilience=Resilience.JOURNAL, hotzone_bytes=MIB
@@ -41,7 +44,9 @@ _IV_BYTES: Final = 512
 
 def formatted(directory: Path) -> None:
     """Make a node whose STATE holds known data at the beginning and at the end of its data area."""
-    node = Stage(directory).node(KEYS)
+    node = new_node(directory)
+    list(converge(cheap_wish(KEYS), node.volume_settings, node.ports))
+    node.reboot()
     with volume_key(node, KEYS.keys[0]) as key:
         for place in places(node):
             write_data(node, place, key)
@@ -61,7 +66,7 @@ def renew(directory: Path) -> None:
 
 def start(directory: Path) -> None:
     """Announce, prepare and start it."""
-    node = Node(directory)
+    node = TpmNode(directory)
     with session_of(node) as running:
         list(running.unlock())
         held = running.held()
@@ -73,13 +78,13 @@ def start(directory: Path) -> None:
 
 def go_on(directory: Path) -> None:
     """Do what is left of it."""
-    with session_of(Node(directory)) as running:
+    with session_of(TpmNode(directory)) as running:
         list(running.go_on())
 
 
 def next_boot(directory: Path) -> None:
     """Open STATE as the boot does, go on as the service does: the same data, every key at its number, no intent."""
-    node = Node(directory)
+    node = TpmNode(directory)
     list(converge(cheap_wish(KEYS), node.volume_settings, node.ports))
     observed = node.observe()
     if not isinstance(observed, Luks2) or observed.mapping is None:
@@ -90,9 +95,9 @@ def next_boot(directory: Path) -> None:
     assert_in_sync(node, KEYS)
     if node.facts().record.intents:
         raise AssertionError("an intent is left")
-    tokens = header_of(node).tokens
-    if len(tokens) != 1:
-        raise AssertionError(f"tokens that nobody wants are left: {[token.number for token in tokens]}")
+    tokens = {token.number for token in header_of(node).tokens if token.type != TOKEN_TYPE}
+    if tokens != TOKENS:
+        raise AssertionError(f"there are other tokens than those of the keys: {tokens}")
     expect_data(node)
     if announced is ReencryptStage.RUNNING and old_key_opens(directory, node):
         raise AssertionError("the old volume key is still the volume's")

@@ -18,7 +18,8 @@ from luksctl.model.sealing import Vouching
 from luksctl.reconcile.converge import converge
 from luksctl.secret import Secret
 from luksctl.value import replace
-from tests.reconcile.images import Node, cheap_wish
+from tests.faults.sealings import SealingNode
+from tests.reconcile.images import cheap_wish
 from tests.reconcile.providers import encrypted, static
 from tests.reconcile.rotations import OLD, boot
 from tests.reconcile.stage import assert_in_sync, header_of, keys_that_open, stock_opens
@@ -64,8 +65,8 @@ class SealedToState:
         return None
 
 
-class TpmNode(Node):
-    """A node that has the provider for its tpm keys."""
+class TpmNode(SealingNode):
+    """A node that has the provider for its tpm keys, and one for its kms keys."""
 
     @property
     def ports(self) -> Ports:
@@ -83,15 +84,17 @@ class TpmNode(Node):
         """Return the file that says in which state the machine is."""
         return self.state.with_name("machine-state")
 
-    def made(self) -> list[bytes]:
-        """Return every key that was made, oldest first."""
-        return [bytes.fromhex(line) for line in self.state.with_name("made").read_text(encoding="ascii").split()]
+
+def new_node(directory: Path) -> TpmNode:
+    """Return one whose firmware was never updated."""
+    node = TpmNode(directory)
+    node.in_state.write_text(_BEFORE, encoding="ascii")
+    return node
 
 
 def lost(directory: Path) -> None:
     """Make a node whose tpm key was sealed before its firmware was updated."""
-    node = TpmNode(directory)
-    node.in_state.write_text(_BEFORE, encoding="ascii")
+    node = new_node(directory)
     list(converge(cheap_wish(KEYS), node.volume_settings, node.ports))
     node.in_state.write_text(_AFTER, encoding="ascii")
 

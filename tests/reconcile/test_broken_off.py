@@ -12,6 +12,7 @@ from luksctl.model.config import STATE
 from luksctl.model.observed import Mapping
 from luksctl.reconcile.keys import Failures
 from tests.faults.reencryptions import KEYS, formatted, next_boot, session_of, start
+from tests.faults.tpm_sealings import TpmNode
 from tests.reconcile.images import Boot, Node
 
 MAPPED, ZONE = f"luks2-{STATE}", f"luks2-{STATE}-hotzone-forward"
@@ -25,7 +26,7 @@ def node(tmp_path: Path) -> Node:
     """Return a node whose STATE is open, and being re-encrypted."""
     formatted(tmp_path)
     start(tmp_path)
-    found = Node(tmp_path)
+    found = TpmNode(tmp_path)
     opened_with = found.inside.read_text(encoding="ascii")
     found.boot = Boot(Mapping(MAPPED, f"/dev/mapper/{MAPPED}", str(found.state)), opened_with)
     return found

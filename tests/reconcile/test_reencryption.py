@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from luksctl.model.config import CHEAPEST_KDF
 from luksctl.model.header import Keyslot, LuksHeader, Token
 from luksctl.model.intent import MovedSlot, SlotRole
 from luksctl.model.observed import Luks2, ReencryptStage
+from luksctl.model.step import AddKeyslot, RemoveKeyslot, Step, WriteToken
 from luksctl.node.attempts import drop_intent
 from luksctl.reconcile.converge import Session, converge
 from luksctl.reconcile.keyring import Keyring
@@ -24,6 +26,7 @@ from luksctl.value import replace
 from tests.faults import reencryptions
 from tests.faults.reencryptions import HOW, KEYS, formatted, go_on, next_boot, session_of, start
 from tests.faults.running import Running
+from tests.faults.tpm_sealings import TpmNode
 from tests.reconcile.images import Node, cheap_wish
 from tests.reconcile.providers import encrypted, static
 from tests.reconcile.stage import assert_in_sync, header_of, secret_of
@@ -42,7 +45,7 @@ def stop_after(directory: Path, done_bytes: int) -> None:
         if done >= done_bytes:
             raise Stopped
 
-    node = Node(directory)
+    node = TpmNode(directory)
     with pytest.raises(Stopped), session_of(node, progress=progress) as running:
         list(running.go_on())
 
@@ -57,11 +60,11 @@ def test_keys_are_back_at_their_numbers_and_data_is_equal(tmp_path: Path) -> Non
     """From the announcement to the end: the same data under another volume key, and nothing left of the way there."""
     formatted(tmp_path)
     reencryptions.renew(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     assert_in_sync(node, KEYS)
     reencryptions.expect_data(node)
     assert not reencryptions.old_key_opens(tmp_path, node)
-    assert [token.type for token in header_of(node).tokens] == ["luksctl"]
+    assert sorted(token.type for token in header_of(node).tokens) == ["luksctl", "sideroKMS", "talos-tpm2"]
     assert node.facts().record.intents == ()
 
 
@@ -70,7 +73,7 @@ def test_stopped_half_way_it_opens_and_goes_on(tmp_path: Path) -> None:
     formatted(tmp_path)
     start(tmp_path)
     stop_after(tmp_path, 2 << 20)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     observed = node.observe()
     assert isinstance(observed, Luks2)
     done, total = bytes_done(observed)
@@ -78,11 +81,28 @@ def test_stopped_half_way_it_opens_and_goes_on(tmp_path: Path) -> None:
     next_boot(tmp_path)
 
 
+def test_stopped_after_any_step_it_goes_on(tmp_path: Path) -> None:
+    """A key whose number is free may be in its keyslot already, and what recovers it not in its token yet."""
+    (there := tmp_path / "node").mkdir()
+    formatted(there)
+    start(there)
+    stopped: list[tuple[type[Step], Path]] = []
+    with session_of(TpmNode(there)) as running:
+        for done in running.go_on():
+            kept = tmp_path / str(len(stopped))
+            shutil.copytree(there, kept)
+            stopped.append((type(done.step), kept))
+    assert {AddKeyslot, WriteToken, RemoveKeyslot} < {step for step, _ in stopped}
+    for _, kept in stopped:
+        shutil.copytree(kept, there, dirs_exist_ok=True)
+        next_boot(there)
+
+
 def test_everybody_else_is_told_to_wait(tmp_path: Path) -> None:
     """A sync and a second re-encryption are refused as running, and write nothing."""
     formatted(tmp_path)
     start(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     before = node.bytes_on_disk()
     with Keyring("STATE") as keyring, pytest.raises(ReencryptionRunning):
         list(Session(cheap_wish(KEYS), node.volume_settings, node.ports, keyring).sync())
@@ -94,7 +114,7 @@ def test_everybody_else_is_told_to_wait(tmp_path: Path) -> None:
 def test_what_did_not_start_is_taken_back(tmp_path: Path) -> None:
     """A recovery key that could not be handed out ends it: the header is as before, but for its sequence."""
     formatted(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     before = header_of(node)
 
     def fail(_: object) -> None:
@@ -118,7 +138,7 @@ def test_what_did_not_start_is_taken_back(tmp_path: Path) -> None:
 def test_an_unmanaged_key_is_asked_for_and_stays_unmanaged(tmp_path: Path) -> None:
     """Given, it opens the new volume key at another number; not given, its slot is gone."""
     formatted(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     with (
         reencryptions.volume_key(node, KEYS.keys[0]) as volume_key,
         Secret.take(UNMANAGED) as key,
@@ -133,7 +153,7 @@ def test_an_unmanaged_key_is_asked_for_and_stays_unmanaged(tmp_path: Path) -> No
         running.carry(9, key)
         list(running.begin(held, HOW, lambda _: None))
     go_on(tmp_path)
-    (other,) = {slot.number for slot in header_of(node).keyslots} - {0, 4}
+    (other,) = {slot.number for slot in header_of(node).keyslots} - {key.slot for key in KEYS.keys}
     assert other > 9
     with Secret.take(UNMANAGED) as key, LuksDevice.open(str(node.state)) as luks:
         assert luks.test_key(key) == other
@@ -142,20 +162,20 @@ def test_an_unmanaged_key_is_asked_for_and_stays_unmanaged(tmp_path: Path) -> No
 def test_a_slot_that_nobody_carried_is_gone(tmp_path: Path) -> None:
     """A configured key that was given up is made anew by the sync at the end."""
     formatted(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     with session_of(node) as running:
         list(running.unlock())
         held = running.held()
         assert running.carry_configured(held, (4,)) == {}
         list(running.begin(held, HOW, lambda _: None))
-    assert [slot.old for slot in _moved(node)] == [0]
+    assert [slot.old for slot in _moved(node)] == [0, 7]
     next_boot(tmp_path)
 
 
 def test_metadata_of_others_is_not_opened(tmp_path: Path) -> None:
     """A re-encryption that META does not announce may be forged: the volume stays closed, and nothing is written."""
     formatted(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     with (
         Secret.random(64) as new_key,
         Secret.take(secret_of(node, KEYS.keys[0])) as key,
@@ -173,7 +193,7 @@ def test_an_announcement_for_another_header_opens_nothing(tmp_path: Path) -> Non
     """META speaks for the header that it names, and for no other one that lies there since."""
     formatted(tmp_path)
     start(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     (intent,) = node.facts().record.reencryptions
     other = replace(intent, header_uuid="00000000-0000-4000-8000-000000000000")
     node.ports.meta.update_record(lambda record: record.with_intent(other))
@@ -185,7 +205,7 @@ def test_a_changed_segment_is_not_taken_over(tmp_path: Path) -> None:
     """What luksctl ends itself has the cipher that was announced: a forged one is refused, and nothing is written."""
     formatted(tmp_path)
     start(tmp_path)
-    node = Node(tmp_path)
+    node = TpmNode(tmp_path)
     (intent,) = node.facts().record.reencryptions
     device = reencryptions.device_of(node)
     with pytest.raises(Refused, match="old volume key"):

@@ -152,6 +152,30 @@ def test_a_key_added_to_the_config_is_no_lost_one() -> None:
     assert sealed_states(world) == {FIRST}
 
 
+def test_a_key_that_was_being_added_when_the_power_went_is_no_lost_one() -> None:
+    """It was never proven, so nothing is lost: the next boot adds it, with nobody to vouch, whatever the policy."""
+
+    def formatted() -> TpmWorld:
+        world = TpmWorld()
+        world.converge(following(encrypted(node_id(1))))
+        world.reboot()
+        return world
+
+    wanted = following(WITH_NODE_ID, Resealing(), Reseal.NEVER)
+    world = formatted()
+    before = len(world.power.writes)
+    world.converge(wanted)
+    assert len(world.power.writes) - before >= 4
+    for cut in range(before + 1, len(world.power.writes) + 1):
+        world = formatted()
+        world.power.cut_at = cut
+        with pytest.raises(PowerCut):
+            world.converge(wanted)
+        world.reboot()
+        world.converge(wanted)
+        assert sealed_states(world) == {FIRST}, cut
+
+
 def test_what_a_run_sets_out_to_replace_is_remembered_before_its_first_write() -> None:
     """The slot, why, and both states: whenever the power goes, the node knows where the key was."""
     world = updated(WITH_STATIC, vouched=True)
