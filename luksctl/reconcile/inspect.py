@@ -31,6 +31,7 @@ _LOST_FOR: Final = frozenset({TpmReason.PCR_MISMATCH, TpmReason.SRK_CHANGED, Tpm
 _WRONG_KEY: Final = (
     "the KMS gave a key that does not open the keyslot: it has another master key now, or takes this node for another"
 )
+_OF_OTHERS: Final = "the keyslot is in use, and luksctl did not make it (luksctl adopt, or another slot in the config)"
 
 
 @frozen
@@ -113,10 +114,7 @@ class Inspector:
         except (ProviderUnavailable, KeyRejected, TokenInvalid, DeviceError) as error:
             return self._could_not(books, slot, error)
         if not books.knows(key.slot):
-            problem = (
-                "the keyslot is in use, and luksctl did not make it (luksctl adopt, or another slot in the config)"
-            )
-            return KeyFinding(key, KeyState.BLOCKED, problem=problem)
+            return KeyFinding(key, KeyState.BLOCKED, problem=_OF_OTHERS)
         if key.kind is KeyKind.KMS:
             # The token may be as it was, and the server not: what it gives is no reason to touch the slot.
             return KeyFinding(key, KeyState.LOST, problem=_WRONG_KEY)
@@ -130,6 +128,8 @@ class Inspector:
             return KeyFinding(slot.key, KeyState.LOST, problem=error.cause)
         if isinstance(error, TokenInvalid) and books.knows(slot.key.slot):
             return self._differs(books, slot, error.cause)
+        if isinstance(error, TokenInvalid) and slot.token is None:
+            return KeyFinding(slot.key, KeyState.BLOCKED, problem=_OF_OTHERS)
         return KeyFinding(slot.key, KeyState.UNAVAILABLE, problem=error.cause)
 
     def _differs(self, books: Bookkeeping, slot: _Slot, cause: str) -> KeyFinding:

@@ -370,13 +370,14 @@ def _move(case: _Case, key: ConfiguredKey, spare: int) -> tuple[Step, ...]:
 def _remove_unwanted(case: _Case, found: Inspection) -> tuple[Step, ...]:
     """Remove slots of ours that the config dropped, spares that serve nobody, and, if asked to, slots of others.
 
-    The spares of a key whose provider cannot say now stay: one of them may be the only slot that it opens.
+    The spares of a key stay whose provider cannot say now, or whose number somebody else has taken: one of them may be
+    the only slot that it opens.
     """
     volume, device, books = case.desired.volume, case.device, case.books
     present = {slot.number for slot in case.header.keyslots}
     kept = case.configured | {note.slot for note in books.notes if note.purpose is not Purpose.CONFIG}
     for entry in found.findings:
-        if entry.state is KeyState.UNAVAILABLE or (entry.state is KeyState.LOST and entry.key.kind is KeyKind.KMS):
+        if _stuck(entry) or (entry.state is KeyState.LOST and entry.key.kind is KeyKind.KMS):
             kept |= set(books.spares_of(entry.key.slot))
         elif entry.spare is not None:
             kept.add(entry.spare)  # removed once its key is in its own slot

@@ -10,9 +10,9 @@ import pytest
 
 from luksctl.cryptsetup.device import Device as LuksDevice
 from luksctl.cryptsetup.reencryption import ReencryptParameters
-from luksctl.errors import ReencryptionRunning, Refused
+from luksctl.errors import Degraded, ReencryptionRunning, Refused
 from luksctl.model.bookkeeping import Bookkeeping, Purpose, SlotNote
-from luksctl.model.config import CHEAPEST_KDF
+from luksctl.model.config import CHEAPEST_KDF, KeyKind
 from luksctl.model.header import Keyslot, LuksHeader, Token
 from luksctl.model.intent import MovedSlot, SlotRole
 from luksctl.model.observed import Luks2, ReencryptStage
@@ -96,6 +96,30 @@ def test_stopped_after_any_step_it_goes_on(tmp_path: Path) -> None:
     for _, kept in stopped:
         shutil.copytree(kept, there, dirs_exist_ok=True)
         next_boot(there)
+
+
+def test_what_somebody_else_put_at_a_free_number_is_left(tmp_path: Path) -> None:
+    """It has no token, as what a cut left; it was not announced, so it is theirs, and what it holds up is said."""
+    formatted(tmp_path)
+    start(tmp_path)
+    node = TpmNode(tmp_path)
+    with session_of(node) as running:
+        next(running.go_on())
+    (spare,) = {slot.new for slot in _moved(node) if slot.old == KEYS.keys[0].slot}
+    (theirs,) = {key.slot for key in KEYS.keys if key.kind is KeyKind.TPM}
+    with (
+        reencryptions.volume_key(node, replace(KEYS.keys[0], slot=spare)) as volume_key,
+        Secret.take(UNMANAGED) as key,
+        LuksDevice.open(str(node.state)) as luks,
+    ):
+        luks.keyslots.add_by_volume_key(theirs, key, volume_key, CHEAPEST_KDF)
+    with pytest.raises(Degraded, match=f"slot {theirs}: the keyslot is in use, and luksctl did not make it"):
+        go_on(tmp_path)
+    with LuksDevice.open(str(node.state)) as luks:
+        with Secret.take(UNMANAGED) as key:
+            assert luks.test_key(key) == theirs
+        luks.keyslots.destroy(theirs)
+    next_boot(tmp_path)
 
 
 def test_everybody_else_is_told_to_wait(tmp_path: Path) -> None:
