@@ -85,9 +85,7 @@ def test_mounted_volumes_get_new_keys_though_the_power_goes(
     node.cut_power()
     assert announced(disk) == {STATE, EPHEMERAL}
     comes_back(node, digests)
-    wait_until_ended(disk)
-    assert digests_of(node) == digests
-    assert_all_is_as_before(node)
+    ends_well(node, disk, digests)
     assert_old_keys_are_useless(disk, old)
 
 
@@ -108,9 +106,7 @@ def test_a_gigabyte_in_each_is_cut_twenty_times(
         print(f"cut at {done_bytes(disk, EPHEMERAL) // MIB} MiB; announced: {sorted(announced(disk))}", flush=True)
         assert EPHEMERAL in announced(disk)
         comes_back(node, digests)
-    wait_until_ended(disk, timeout_s=1800)
-    assert digests_of(node) == digests
-    assert_all_is_as_before(node)
+    ends_well(node, disk, digests, timeout_s=1800)
     assert_old_keys_are_useless(disk, old)
 
 
@@ -145,9 +141,14 @@ def test_a_run_that_is_cut_anywhere_is_gone_on_with(
         assert stage.boot().status == 0, node.journal("-n", "60")
         stage.assert_both_mounted()
         assert digests_of(node) == digests
-        wait_until_ended(disk)
-        assert digests_of(node) == digests
-        assert_all_is_as_before(node)
+        ends_well(node, disk, digests)
+
+
+def ends_well(node: Machine, disk: Disk, digests: dict[str, str], timeout_s: float = 300) -> None:
+    """Wait until nothing is announced any more: the data is equal, and every key is where it was."""
+    wait_until_ended(disk, timeout_s)
+    assert digests_of(node) == digests
+    assert_all_is_as_before(node)
 
 
 def comes_back(node: Machine, digests: dict[str, str]) -> None:
